@@ -1,0 +1,178 @@
+"""How fast CloudTrail lines become durable records, against the fastest decoder alone on the same bytes.
+
+``python bench/ingest.py [OBJECTS]``: the decoder is a typed msgspec decode of only the fields that are needed, on one core, of
+bytes that are already in memory and split; the ingest reads the files, decodes, merges, and commits to SQLite with an fsync per
+batch. The ratio of the two rates is the figure; the target is 0.3 on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from common import WORK, learn, remove_store, show, stream
+
+from crr_monitor.decode import Decoded, decode
+from crr_monitor.process.ingest import Ingest
+from crr_monitor.simulate import Plan
+from crr_monitor.sources.files import open_sources
+from crr_monitor.sources.rejects import RejectFile
+from crr_monitor.stores.base import Batch
+from crr_monitor.stores.sqlite import SqliteStore
+
+OBJECTS = 200_000
+SAMPLE_BYTES = 256 << 20
+
+
+class _Identity(msgspec.Struct):
+    principalId: str | None = None  # noqa: N815 - CloudTrail's name
+    invokedBy: str | None = None  # noqa: N815
+
+
+class _Request(msgspec.Struct):
+    bucketName: str | None = None  # noqa: N815
+    key: str | None = None
+
+
+class _Answer(msgspec.Struct, rename={"version": "x-amz-version-id"}):
+    version: str | None = None
+
+
+class _Line(msgspec.Struct):
+    eventSource: str | None = None  # noqa: N815
+    eventName: str | None = None  # noqa: N815
+    eventTime: str | None = None  # noqa: N815
+    userIdentity: _Identity | None = None  # noqa: N815
+    requestParameters: _Request | None = None  # noqa: N815
+    responseElements: _Answer | None = None  # noqa: N815
+
+
+def sample(out: Path) -> list[bytes]:
+    """Lines of the stream that decode, up to 256 MiB."""
+    lines: list[bytes] = []
+    left = SAMPLE_BYTES
+    decoder = msgspec.json.Decoder(_Line)
+    for path in sorted((out / "events").iterdir()):
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    decoder.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue
+                lines.append(line)
+                left -= len(line)
+                if left < 0:
+                    return lines
+    return lines
+
+
+def fastest(lines: list[bytes]) -> float:
+    """Lines per second of the typed decoder alone, the best of three."""
+    decode_line = msgspec.json.Decoder(_Line).decode
+    best = 0.0
+    for _ in range(3):
+        begin = time.perf_counter()
+        for line in lines:
+            decode_line(line)
+        best = max(best, len(lines) / (time.perf_counter() - begin))
+    return best
+
+
+def ours(lines: list[bytes]) -> float:
+    """Lines per second of the product's decoder, the best of three."""
+    best = 0.0
+    for _ in range(3):
+        into = Decoded()
+        begin = time.perf_counter()
+        for line in lines:
+            decode(line, into)
+        best = max(best, len(lines) / (time.perf_counter() - begin))
+    return best
+
+
+def peak_memory(status: Path) -> float:
+    """Peak resident memory in MB, of this program alone (``ru_maxrss`` would include what started it)."""
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def measure(out: Path) -> None:
+    """Ingest everything once, and print where the time went as JSON (run in a process of its own)."""
+    path = WORK / "ingest.db"
+    remove_store(path)
+    store = SqliteStore(path)
+    learn(store, out)
+    spent = {"apply": 0.0}
+    memory = {"child": 0.0}
+    apply = store.apply
+
+    def timed_apply(batch: Batch) -> int:
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with suppress(OSError, StopIteration):
+                if f"\nPPid:\t{os.getpid()}\n" in status.read_text():
+                    memory["child"] = max(memory["child"], peak_memory(status))
+        begin = time.perf_counter()
+        changed = apply(batch)
+        spent["apply"] += time.perf_counter() - begin
+        return changed
+
+    store.apply = timed_apply  # type: ignore[method-assign]
+    begin = time.perf_counter()
+    cpu = time.process_time()
+    totals = Ingest(store, RejectFile(f"{path}.rejects.ndjson")).run(open_sources([str(out / "events")]))
+    seconds = time.perf_counter() - begin
+    cpu = time.process_time() - cpu
+    store.close()
+    child = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        json.dumps(
+            {
+                "events": totals.counts.events,
+                "seconds": seconds,
+                **spent,
+                "cpu": cpu,
+                "child_cpu": child.ru_utime + child.ru_stime,
+                "parent_mb": peak_memory(Path("/proc/self/status")),
+                "child_mb": memory["child"],
+                "store_bytes": path.stat().st_size,
+            }
+        )
+    )
+
+
+def main() -> None:
+    """Print the figures."""
+    if sys.argv[1:2] == ["--measure"]:
+        measure(Path(sys.argv[2]))
+        return
+    objects = int(sys.argv[1]) if len(sys.argv) > 1 else OBJECTS
+    out = stream("cloudtrail-lines", Plan(objects=objects, kinds=("cloudtrail",), wrappers=("bare",)))
+    lines = sample(out)
+    show("lines in the sample", f"{len(lines):,}", f"{sum(map(len, lines)) / len(lines):,.0f} bytes each")
+    baseline, own = fastest(lines), ours(lines)
+    del lines
+    got = json.loads(subprocess.check_output([sys.executable, __file__, "--measure", str(out)]))  # noqa: S603
+    rate = got["events"] / got["seconds"]
+    show("fastest decoder alone, one core", f"{baseline:,.0f}/s")
+    show("the product's decoder alone, one core", f"{own:,.0f}/s", f"{own / baseline:.2f} of the fastest")
+    show("events into durable SQLite, two processes", f"{rate:,.0f}/s", f"{got['events']:,} events")
+    show("RATIO (target 0.3)", f"{rate / baseline:.3f}")
+    per = 1e6 / got["events"]
+    print("where the time goes, microseconds per event:")
+    show("  second process: read, decode, merge", f"{got['child_cpu'] * per:.1f}", "CPU time")
+    show("  first process: all of it", f"{got['cpu'] * per:.1f}", "CPU time")
+    show("  first process: derive, count, store, fsync", f"{got['apply'] * per:.1f}")
+    show("  first process: receive, or wait for it", f"{(got['seconds'] - got['apply']) * per:.1f}")
+    show("peak memory, first and second process", f"{got['parent_mb']:.0f} + {got['child_mb']:.0f} MB")
+    show("store, bytes per record", f"{got['store_bytes'] / objects:,.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""The errors that are told in one line, because their text says what broke and what to do."""
+
+from __future__ import annotations
+
+from crr_monitor.cli.session import CommandError
+from crr_monitor.config import ConfigError
+from crr_monitor.core.topology import TopologyError
+from crr_monitor.simulate.plan import SimulateError
+from crr_monitor.sources.base import SourceError
+from crr_monitor.sources.rejects import RejectError
+from crr_monitor.stores.base import StoreError
+
+EXPECTED = (CommandError, ConfigError, RejectError, SimulateError, SourceError, StoreError, TopologyError)

@@ -1,0 +1,118 @@
+"""The entry of ``crr-monitor``, and the edge of the process: what goes wrong becomes a line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from crr_monitor import __version__
+from crr_monitor.cli.session import PROGRAM, Session, example, pass_session, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED = 1
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""As of any program that a closed pipe ended (128 + SIGPIPE)."""
+
+COMMANDS = ("ingest", "topology", "status", "list", "stats", "simulate", "completion")
+"""In the order of their use; each is ``command`` in the module of its name."""
+
+
+class _LazyGroup(click.Group):
+    """Imports a command when it is asked for, so that each call starts with only what it needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"crr_monitor.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=example("crr-monitor ingest AWSLogs/", "crr-monitor stats --window 24h"),
+)
+@click.option("--store", metavar="STORE", help="The store: sqlite:///PATH. Default: a file in your data folder.")
+@click.option("--config", metavar="FILE", help="Settings in TOML. Default: config.toml in your settings folder, if any.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, "--version", prog_name=PROGRAM)
+@pass_session
+def cli(session: Session, store: str | None, config: str | None, *, verbose: bool) -> None:
+    """Tell for every object version in replicated S3 buckets where its copies are.
+
+    Feed it with event messages (ingest), then ask (status, list, stats). Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 could not do it, 2 wrong
+    usage, 3 (status, stats --check) done, and replication has problems.
+    """
+    session.store, session.config, session.verbose = store, config, verbose
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's); gives the exit status."""
+    session = Session()
+    try:
+        status = _run(arguments, session)
+    except (click.Abort, KeyboardInterrupt):
+        say(f"{PROGRAM}: interrupted")
+        status = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except BrokenPipeError:
+        status = PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a line and a status
+        _tell(error, session)
+        status = FAILED
+    return _flushed(status)
+
+
+def _run(arguments: Sequence[str] | None, session: Session) -> int:
+    try:
+        status = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=session)
+    except SystemExit as leaving:
+        # click leaves like this when the pipe is closed, and after it answered a shell's completion.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            raise leaving.__context__ from None
+        return leaving.code if isinstance(leaving.code, int) else 0
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status if isinstance(status, int) else 0
+
+
+def _tell(error: Exception, session: Session) -> None:
+    from crr_monitor.cli.errors import EXPECTED  # noqa: PLC0415 - only needed when something went wrong
+
+    if session.verbose:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    if isinstance(error, EXPECTED):
+        say(f"{PROGRAM}: {error}")
+    elif isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        say(f"{PROGRAM}: {error.strerror or error}{where}")
+    else:
+        hint = "" if session.verbose else f", run `{PROGRAM} -v ...` for the traceback"
+        say(f"{PROGRAM}: {type(error).__name__}: {error} (this is a bug{hint})")
+
+
+def _flushed(status: int) -> int:
+    """The status, with nothing left for the interpreter to write, and to complain about, at its end."""
+    if sys.stdout is None:
+        return status
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor, not a path, is what matters
+            os.dup2(nowhere.fileno(), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        return status or FAILED
+    return status

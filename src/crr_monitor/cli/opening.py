@@ -1,0 +1,69 @@
+"""From options to what they name: settings, the store, a topology file, the clock."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from crr_monitor.config import Config, ConfigError, load
+from crr_monitor.core.times import DAY_MS, HOUR_MS
+from crr_monitor.core.topology import TopologyError, parse_topology
+from crr_monitor.process.figures import default_as_of
+from crr_monitor.stores.base import Retention, system_clock
+from crr_monitor.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from crr_monitor.cli.session import Session
+    from crr_monitor.core.topology import BucketConfig
+    from crr_monitor.stores.base import Store
+
+
+def configure(session: Session, **flags: str | int | None) -> Config:
+    """The settings in force. ``flags`` are the command's own; a wrong one is a usage error."""
+    try:
+        return load({"store": session.store, **flags}, session.config)
+    except ConfigError as error:
+        if error.flag:
+            raise click.UsageError(str(error)) from error
+        raise
+
+
+@contextmanager
+def opened(config: Config, *, create: bool = False) -> Iterator[SqliteStore]:
+    """The store, closed at the end. Without ``create`` a missing one is an error that says what to do."""
+    retention = Retention(
+        config.retention_hours * HOUR_MS, config.unsettled_days * DAY_MS, config.statistics_days * DAY_MS
+    )
+    store = SqliteStore(config.store, retention, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def clock_of(store: Store) -> int:
+    """The time of the question: now, or in a replay of old logs the newest event."""
+    return default_as_of(store.newest(), system_clock())
+
+
+def read_topology(path: str) -> list[tuple[BucketConfig, bool]]:
+    """The configurations in a file, each with whether it states ``since``.
+
+    Raises:
+        TopologyError: the file cannot be read, or is no topology.
+    """
+    try:
+        document: Any = msgspec.json.decode(Path(path).read_bytes())
+        return parse_topology(document)
+    except OSError as error:
+        message = f"cannot read the topology {path}: {error.strerror}"
+        raise TopologyError(message) from error
+    except ValueError as error:  # no JSON, no UTF-8, no topology
+        message = f"topology {path}: {error}"
+        raise TopologyError(message) from error

@@ -1,0 +1,95 @@
+"""``crr-monitor stats``: figures of a window of time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from crr_monitor.cli.arguments import DURATION, MOMENT, Moment
+from crr_monitor.cli.opening import clock_of, configure, opened
+from crr_monitor.cli.output import Form, View, output_option, print_document
+from crr_monitor.cli.session import Session, example, pass_session, say
+from crr_monitor.cli.statstable import FIELDS, group_rows, show_figures
+from crr_monitor.core.times import DAY_MS, SECOND_MS
+from crr_monitor.process.figures import By, Window, figures
+
+PROBLEMS = 3
+DEFAULT_WINDOW_MS = DAY_MS
+
+
+@click.command("stats", epilog=example("crr-monitor stats --window 1h --check"))
+@click.option("--window", type=DURATION, help="Objects written in this length of time up to now. Default: 24h.")
+@click.option("--since", type=MOMENT, help="Written at this time or later: 2026-11-22T07:00:00Z, or 90m, 24h, 7d ago.")
+@click.option("--until", type=MOMENT, help="Written before this time.")
+@click.option("--as-of", type=MOMENT, help="The clock for ages and deadlines. Default: now; of old logs the newest event.")
+@click.option(
+    "--by",
+    type=click.Choice(["pair", "source", "destination"]),
+    default="pair",
+    show_default=True,
+    help="What to sum up in a line.",
+)
+@click.option("--rpo", metavar="SECONDS", help="In how many seconds a copy has to arrive. Default: 900.")
+@click.option("--check", is_flag=True, help="End with exit status 3 if something failed or is overdue.")
+@output_option
+@click.pass_context
+@pass_session
+def command(  # noqa: PLR0913 - one for each option
+    session: Session,
+    context: click.Context,
+    window: int | None,
+    since: Moment | None,
+    until: Moment | None,
+    as_of: Moment | None,
+    by: By,
+    rpo: str | None,
+    form: Form,
+    *,
+    check: bool,
+) -> None:
+    """Show how replication does: copies completed, failed and pending, lag, and the share within the RPO.
+
+    Objects are selected by when they were written, in whole five minutes. Delete markers are counted apart.
+    """
+    if window is not None and (since or until):
+        message = "--window excludes --since and --until"
+        raise click.UsageError(message)
+    config = configure(session, rpo_seconds=rpo)
+    with opened(config) as store:
+        now = clock_of(store)
+        chosen = _window(window, since, until, now if as_of is None else as_of.at(now))
+        found = figures(store, chosen, by, config.rpo_seconds * SECOND_MS)
+        newest = store.newest()
+    body = found.to_json()
+    if form == "json":
+        print_document(body)
+    elif form == "table":
+        show_figures(found, body, replay=as_of is None and newest is not None and newest.event_at == now)
+    else:
+        span = {name: body[name] for name in ("since", "until", "as_of") if name in body}
+        groups = [{**span, **group} for group in body["groups"]]
+        _VIEW.print(groups, form)
+    if not found.groups:
+        say("nothing was written in that time that is known; try a longer --window, or --since")
+    if check and found.problems:
+        context.exit(PROBLEMS)
+
+
+def _window(window: int | None, since: Moment | None, until: Moment | None, as_of: int) -> Window:
+    if since is None and until is None:
+        # One more millisecond: the newest event of a replay is written exactly then.
+        return Window(as_of - (DEFAULT_WINDOW_MS if window is None else window), as_of + 1, as_of)
+    begin = None if since is None else since.at(as_of)
+    end = None if until is None else until.at(as_of)
+    if begin is not None and end is not None and begin >= end:
+        message = "--since is not before --until"
+        raise click.UsageError(message)
+    return Window(begin, end, as_of)
+
+
+def _no_table(_groups: Any) -> None:
+    raise AssertionError  # pragma: no cover - the table shows all groups together
+
+
+_VIEW: View[dict[str, Any]] = View(table=_no_table, body=lambda group: group, fields=FIELDS, rows=group_rows)

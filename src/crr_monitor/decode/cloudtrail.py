@@ -1,0 +1,233 @@
+"""CloudTrail data events of S3: writes, deletions, and the denied calls of the replication service.
+
+Field by field: User Guide, "Amazon S3 CloudTrail events" and "CloudTrail record contents". Keys are raw here. A
+response is no proof of success and its absence none of failure: ``errorCode`` alone tells.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from crr_monitor.core.events import Deleted, Event, Failed, Mark, Written
+from crr_monitor.decode.fields import (
+    REPLICATION_SESSION,
+    S3_SERVICE,
+    UNVERSIONED,
+    account_id,
+    bucket_name,
+    real_version,
+    required,
+    size_of,
+    text,
+    time_of,
+)
+from crr_monitor.decode.wire import Extra, Identity, Message, Request, Resource, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+WRITES = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "PostObject"})
+"""The calls that create an object version (UploadPart, RestoreObject and the metadata calls do not)."""
+
+NO_CALLS = frozenset({"AwsVpceEvent", "AwsServiceEvent"})
+"""Event types that are no call of their own: the endpoint's second record of one, and S3's own jobs."""
+
+NO_VERSION = "denied call without version id"
+_METADATA_CALLS = ("Tagging", "Acl", "Retention", "LegalHold")
+_READS = ("Get", "Head", "List")
+_UPLOADS = frozenset({*WRITES, "CreateMultipartUpload", "UploadPart", "UploadPartCopy"})
+_DENIALS = frozenset({"AllAccessDisabled", "Forbidden", "UnauthorizedAccess"})
+_MAX_REASON = 1_024
+
+_NO_IDENTITY = Identity()
+_NO_REQUEST = Request()
+_NO_RESPONSE = Response()
+_NO_EXTRA = Extra()
+_ENVELOPE = Message()
+
+
+def interpret(record: Message, envelope: Message = _ENVELOPE) -> Event | str:
+    """Return the event that a CloudTrail record of S3 proves, or the kind under which it is ignored.
+
+    ``envelope`` is EventBridge's, where there is one: it gives time and Region where the record has none.
+
+    Raises:
+        RejectError: a write, deletion or denied replication lacks what an event needs, or has it in another type.
+        BadEventError: the event would break a rule of its own.
+    """
+    name = record.event_name
+    if isinstance(record.event_type, str) and record.event_type in NO_CALLS:
+        return record.event_type
+    if record.error_code:
+        return _failed_call(record, envelope, required(name, "eventName"))
+    if name == "DeleteObject":
+        return _deletion(record, envelope)
+    if isinstance(name, str) and name in WRITES:
+        return _write(record, envelope, name)
+    return required(name, "eventName")
+
+
+def _write(record: Message, envelope: Message, name: str) -> Written | str:
+    request = record.request if isinstance(record.request, Request) else _NO_REQUEST
+    response = record.response if isinstance(record.response, Response) else _NO_RESPONSE
+    extra = record.extra if isinstance(record.extra, Extra) else _NO_EXTRA
+    bucket, key = _place(record, request)
+    mark = _mark(record, request)
+    version = _written_version(request, response, mark)
+    if version is None:
+        return UNVERSIONED
+    at, whole_seconds = _time(record, envelope)
+    size = size_of(extra.object_size)
+    if size is None and name == "PutObject":
+        # Of a copy this is 0 and of a completed multipart upload the length of its XML: neither is the size.
+        size = size_of(extra.bytes_in)
+    return Written(
+        bucket=bucket,
+        key=key,
+        version_id=version,
+        at=at,
+        whole_seconds=whole_seconds,
+        mark=mark,
+        size=size,
+        account=_account(record, bucket),
+        region=text(record.aws_region) or text(envelope.region),
+        tags=None if request.tagging is None else _tags(request.tagging),
+        storage_class=text(request.storage_class),
+        kms=_kms(request, response, extra),
+    )
+
+
+def _deletion(record: Message, envelope: Message) -> Written | Deleted | str:
+    request = record.request if isinstance(record.request, Request) else _NO_REQUEST
+    response = record.response if isinstance(record.response, Response) else _NO_RESPONSE
+    bucket, key = _place(record, request)
+    if request.version not in (None, ""):
+        # Whoever names a version deletes it for good, also where that version is itself a delete marker.
+        version = real_version(request.version, "requestParameters.versionId")
+        if version is None:
+            return UNVERSIONED
+        return Deleted(bucket, key, version, *_time(record, envelope))
+    mark = _mark(record, request)
+    version = _written_version(request, response, mark)
+    made_marker = response.delete_marker in ("true", True) or mark is Mark.REPLICA
+    if version is None or not made_marker:
+        return UNVERSIONED
+    at, whole_seconds = _time(record, envelope)
+    return Written(
+        bucket=bucket,
+        key=key,
+        version_id=version,
+        at=at,
+        whole_seconds=whole_seconds,
+        mark=mark,
+        delete_marker=True,
+        account=_account(record, bucket),
+        region=text(record.aws_region) or text(envelope.region),
+    )
+
+
+def _failed_call(record: Message, envelope: Message, name: str) -> Failed | str:
+    """A failed call wrote nothing; one that was denied to the replication service says why a copy is missing."""
+    request = record.request if isinstance(record.request, Request) else _NO_REQUEST
+    if _mark(record, request) is not Mark.REPLICA or not _is_denial(record.error_code):
+        return f"{name} with error"
+    version = real_version(request.given_version, "requestParameters.x-amz-version-id") or real_version(
+        request.version, "requestParameters.versionId"
+    )
+    if version is None:
+        return NO_VERSION
+    bucket, key = _place(record, request)
+    read = name.startswith(_READS)
+    at, whole_seconds = _time(record, envelope)
+    return Failed(
+        source=bucket if read else None,
+        destination=None if read else bucket,
+        key=key,
+        version_id=version,
+        at=at,
+        whole_seconds=whole_seconds,
+        label="denied-call",
+        reason=(text(record.error_message) or str(record.error_code))[:_MAX_REASON],
+        metadata=not read and name.endswith(_METADATA_CALLS),
+        account=_account(record, bucket) if read else None,
+        region=(text(record.aws_region) or text(envelope.region)) if read else None,
+        delete_marker=_is_marker_call(name),
+    )
+
+
+def _is_denial(code: object) -> bool:
+    return isinstance(code, str) and ("AccessDenied" in code or code.startswith(("KMS.", "Kms")) or code in _DENIALS)
+
+
+def _is_marker_call(name: str) -> bool | None:
+    if name == "DeleteObject":
+        return True
+    return False if name in _UPLOADS else None
+
+
+def _mark(record: Message, request: Request) -> Mark:
+    """Say who wrote: the replication service, S3 for another reason, or somebody else.
+
+    Anybody can name a session ``s3-replication``, and Batch Operations are invoked by S3 as well: only both together,
+    or the version id in the request, which no client can set, prove replication.
+    """
+    identity = record.identity if isinstance(record.identity, Identity) else _NO_IDENTITY
+    if S3_SERVICE not in (identity.invoked_by, record.source_ip):
+        return Mark.SOURCE
+    principal = identity.principal
+    if isinstance(principal, str) and principal.endswith(REPLICATION_SESSION):
+        return Mark.REPLICA
+    if real_version(request.given_version, "requestParameters.x-amz-version-id") is not None:
+        return Mark.REPLICA
+    return Mark.UNKNOWN
+
+
+def _written_version(request: Request, response: Response, mark: Mark) -> str | None:
+    version = real_version(response.version, "responseElements.x-amz-version-id")
+    if version is None and mark is Mark.REPLICA:
+        return real_version(request.given_version, "requestParameters.x-amz-version-id")
+    return version
+
+
+def _place(record: Message, request: Request) -> tuple[str, str]:
+    bucket = request.bucket
+    if bucket is None:
+        bucket = next((bucket_name(row.upper_arn or row.arn) for row in _bucket_rows(record)), None)
+    return required(bucket, "requestParameters.bucketName"), required(request.key, "requestParameters.key")
+
+
+def _bucket_rows(record: Message) -> Iterable[Resource]:
+    rows = record.resources
+    if isinstance(rows, list):
+        return [row for row in rows if isinstance(row, Resource) and row.type == "AWS::S3::Bucket"]
+    return (rows,) if isinstance(rows, Resource) and rows.type == "AWS::S3::Bucket" else ()
+
+
+def _account(record: Message, bucket: str) -> str | None:
+    """Return the bucket owner's account: nothing else in the record tells it (the recipient may be the requester)."""
+    for row in _bucket_rows(record):
+        if bucket_name(row.upper_arn or row.arn) == bucket:
+            return account_id(row.account)
+    return None
+
+
+def _time(record: Message, envelope: Message) -> tuple[int, bool]:
+    return time_of(("eventTime", record.event_time), ("@timestamp", record.timestamp), ("time", envelope.time))
+
+
+def _tags(value: object) -> dict[str, str] | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return dict(parse_qsl(value, keep_blank_values=True, errors="strict"))
+    except ValueError:
+        return None
+
+
+def _kms(request: Request, response: Response, extra: Extra) -> bool | None:
+    applied = text(response.encryption) or text(request.encryption)
+    if applied is not None:
+        return applied.startswith("aws:kms")
+    applied = text(extra.encryption)
+    return None if applied is None else "KMS" in applied

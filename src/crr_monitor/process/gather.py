@@ -1,0 +1,139 @@
+"""Pieces of sources into batches: decoded, interpreted, and merged by object version before anything is stored."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from crr_monitor.core.events import Answered
+from crr_monitor.core.evidence import Evidence
+from crr_monitor.core.interpret import interpret
+from crr_monitor.core.merge import merge
+from crr_monitor.decode import Decoded, decode
+from crr_monitor.stores.base import Counts, Position, VersionKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crr_monitor.core.events import Event
+    from crr_monitor.core.topology import Topology
+    from crr_monitor.sources.base import Piece, Source
+
+BATCH_EVENTS = 20_000
+"""Events merged before they are stored: source and replica mostly meet in memory, and 20 MB hold them."""
+
+BATCH_MESSAGES = 200_000
+"""Messages read before their position is stored, should most of them be ignored."""
+
+BATCH_BYTES = 256 << 20
+"""Raw bytes read before their position is stored, should hardly any message be of interest."""
+
+BATCH_SECONDS = 1.0
+"""How long events wait for more where they come slowly."""
+
+
+class Rejected(Struct, frozen=True, array_like=True):
+    """What was refused, byte for byte, and where it stood in its source."""
+
+    source: str
+    position: int
+    reason: str
+    data: bytes
+
+
+class Gathered(Struct, array_like=True):
+    """A batch, ready to be stored. ``newest`` is the latest time (milliseconds) that an event in it carries."""
+
+    evidence: list[Evidence]
+    positions: list[Position]
+    counts: Counts
+    rejected: list[Rejected]
+    newest: int | None = None
+
+
+def collect(events: Iterable[Event], topology: Topology, into: dict[VersionKey, Evidence]) -> int | None:
+    """Interpret events and merge them by object version; returns the latest time among them, if any."""
+    newest = -1
+    for event in events:
+        if event.at > newest and not isinstance(event, Answered):
+            newest = event.at
+        news = interpret(event, topology)
+        if news is None:
+            continue
+        key = (event.key, event.version_id)
+        known = into.get(key)
+        into[key] = news if known is None else merge(known, news)
+    return None if newest < 0 else newest
+
+
+class Gatherer:
+    """Takes pieces until there is enough for a batch."""
+
+    def __init__(self, topology: Topology, batch_events: int = BATCH_EVENTS) -> None:
+        """``topology`` is what events are read in the light of, for as long as this gatherer lives."""
+        self._topology = topology
+        self._batch_events = batch_events
+        self._begin()
+
+    def _begin(self) -> None:
+        self._evidence: dict[VersionKey, Evidence] = {}
+        self._positions: dict[str, Position] = {}
+        self._counts = Counts()
+        self._rejected: list[Rejected] = []
+        self._newest: int | None = None
+        self._bytes = 0
+        self._since = time.monotonic()
+
+    def take(self, source: Source, piece: Piece) -> None:
+        """Decode a piece and merge what it tells. Only what fits into memory is rejected here."""
+        decoded = Decoded()
+        for position, data in zip(piece.positions, piece.data, strict=True):
+            decode(data, decoded)
+            if decoded.malformed:
+                self._rejected.extend(
+                    Rejected(source.name, position, bad.reason, bad.message) for bad in decoded.malformed
+                )
+                self._counts.malformed += len(decoded.malformed)
+                decoded.malformed.clear()
+            self._bytes += len(data)
+        for broken in piece.broken:
+            self._counts.malformed += 1
+            if isinstance(broken.data, bytes):
+                self._rejected.append(Rejected(source.name, broken.position, broken.reason, broken.data))
+        newest = collect(decoded.events, self._topology, self._evidence)
+        if newest is not None:
+            self._newest = max(newest, self._newest or 0)
+        self._counts.add(Counts(piece.messages, len(decoded.events), 0, decoded.ignored))
+        self._positions[source.name] = Position(
+            source.name, piece.position, piece.read_bytes, piece.done, source.fingerprint
+        )
+
+    @property
+    def enough(self) -> bool:
+        """Whether the batch should be stored now."""
+        return (
+            self._counts.events >= self._batch_events
+            or self._counts.messages >= BATCH_MESSAGES
+            or self._bytes >= BATCH_BYTES
+        )
+
+    @property
+    def waited(self) -> bool:
+        """Whether the batch is older than what comes slowly may become."""
+        return time.monotonic() - self._since >= BATCH_SECONDS
+
+    def give(self) -> Gathered | None:
+        """The batch, and a new one is begun; ``None`` if nothing was read."""
+        if not self._positions:
+            return None
+        batch = Gathered(
+            list(self._evidence.values()),
+            list(self._positions.values()),
+            self._counts,
+            self._rejected,
+            self._newest,
+        )
+        self._begin()
+        return batch

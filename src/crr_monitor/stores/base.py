@@ -1,0 +1,230 @@
+"""The port to a store: what every store promises. The contract suite (``tests/stores/contract.py``) holds them to it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from crr_monitor.core.merge import merge
+from crr_monitor.core.model import Record, Status
+from crr_monitor.core.statistics import Share, shares
+from crr_monitor.core.status import derive
+from crr_monitor.core.times import DAY_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from crr_monitor.core.evidence import Evidence
+    from crr_monitor.core.statistics import Cell, CellKey
+    from crr_monitor.core.topology import BucketConfig, Topology
+
+VersionKey = tuple[str, str]
+"""Key and version id: together they name an object version in every bucket."""
+
+
+class StoreError(Exception):
+    """The store could not do it: broken or locked file, full disk, newer schema. The text says what, and what to do."""
+
+
+class Retention(Struct, frozen=True):
+    """How long things are kept, in milliseconds.
+
+    ``settled`` and ``unsettled`` count from when the record last changed in the store, by the store's clock. What is unsettled
+    (pending, failed, uncertain) stays longer and then leaves with a trace in the statistics. ``statistics`` counts from
+    the time that they are about.
+    """
+
+    settled: int = DAY_MS
+    unsettled: int = 14 * DAY_MS
+    statistics: int = 400 * DAY_MS
+
+
+class Position(Struct, frozen=True):
+    """How far a source was read: ``position`` is the source's own number, ``read_bytes`` the raw bytes up to it.
+
+    ``fingerprint`` tells whether the source still begins with what it began with then.
+    """
+
+    source: str
+    position: int
+    read_bytes: int = 0
+    done: bool = False
+    fingerprint: str | None = None
+
+
+class Counts(Struct):
+    """What was read, since the store was made: the monitor's own figures."""
+
+    messages: int = 0
+    events: int = 0
+    malformed: int = 0
+    ignored: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of another step."""
+        self.messages += other.messages
+        self.events += other.events
+        self.malformed += other.malformed
+        for kind, count in other.ignored.items():
+            self.ignored[kind] = self.ignored.get(kind, 0) + count
+
+
+class Batch(Struct):
+    """One step of a change: everything in it becomes durable together, or nothing of it.
+
+    ``evidence`` is merged within the batch. ``newest_event`` is the latest time (milliseconds) that any event in it carries.
+    """
+
+    evidence: dict[VersionKey, Evidence] = field(default_factory=dict)
+    positions: list[Position] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    newest_event: int | None = None
+
+
+class Query(Struct, frozen=True):
+    """Which records to list. ``since`` is inclusive, in milliseconds of ``written_at`` (or the first sighting)."""
+
+    status: Status | None = None
+    source: str | None = None
+    destination: str | None = None
+    prefix: str | None = None
+    since: int | None = None
+    until: int | None = None
+    limit: int | None = None
+    uncertain: bool = False
+
+
+class Purged(Struct, frozen=True):
+    """What one purge removed: settled records, unsettled ones that expired, and statistics cells."""
+
+    settled: int = 0
+    expired: int = 0
+    cells: int = 0
+
+
+class Newest(Struct, frozen=True):
+    """The newest event's own time, and the store's clock when it came: together they tell a replay from live traffic."""
+
+    event_at: int
+    stored_at: int
+
+
+class Store(Protocol):
+    """Records, statistics and positions of one monitor.
+
+    Any number of processes may read while one writes; a reader sees each batch whole or not at all. Two processes may also
+    write: batches are applied one after the other. Every method may raise :class:`StoreError`.
+    """
+
+    def apply(self, batch: Batch) -> int:
+        """Merge a batch and make it durable: records, statistics, position and counts in one transaction.
+
+        Applying the same evidence again changes nothing but the counts. Killed at any moment, the store is as before or as
+        after. Each settled copy is counted in the statistics once, ever: a record that retention removed and whose evidence
+        comes again is listed again, and not counted again.
+
+        Returns:
+            How many listed records changed.
+        """
+
+    def versions(self, bucket: str, key: str, version_id: str | None = None) -> list[Record]:
+        """The records of one object, newest write first: those with the bucket as source or as destination.
+
+        Uncertain and undecided records are given too.
+        """
+
+    def records(self, query: Query) -> Iterator[Record]:
+        """Listed records that match, newest write first. Streams: nothing is collected beforehand.
+
+        A record matches ``destination`` if any copy goes there. ``uncertain`` lists what is uncertain instead.
+        """
+
+    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+        """Statistics of the five-minute slots that begin in ``[since, until)`` (milliseconds)."""
+
+    def pending(self, since: int, until: int) -> Iterator[Share]:
+        """The counted pending copies with ``since <= sort_at < until``; ``key.slot`` is the exact time in milliseconds."""
+
+    def topology(self) -> Topology:
+        """What was learned of replication rules."""
+
+    def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
+        """Learn configurations (with whether they state ``since``), by the store's clock; returns the whole topology."""
+
+    def position(self, source: str) -> Position | None:
+        """How far a source was read, or ``None``."""
+
+    def counts(self) -> Counts:
+        """Everything counted since the store was made."""
+
+    def newest(self) -> Newest | None:
+        """The newest event seen, or ``None`` of an empty store."""
+
+    def purge(self, limit: int = 20_000) -> Purged:
+        """Remove what is older than the retention, at most ``limit`` records; call it again until it removes nothing."""
+
+    def close(self) -> None:
+        """Release everything. The store cannot be used afterwards."""
+
+
+class Change(Struct, frozen=True):
+    """What a step does to one record."""
+
+    evidence: Evidence
+    record: Record
+    old: list[Share]
+    new: list[Share]
+    listed: bool
+
+
+def advance(known: Evidence | None, news: Evidence) -> Change | None:
+    """The effect of new evidence on what is known, or ``None`` if it tells nothing new."""
+    if known is None:
+        record = derive(news)
+        return Change(news, record, [], shares(record), record.status > Status.UNCERTAIN)
+    merged = merge(known, news)
+    if merged == known:
+        return None
+    before, record = derive(known), derive(merged)
+    listed = record.status > Status.UNCERTAIN or before.status > Status.UNCERTAIN
+    return Change(merged, record, shares(before), shares(record), listed)
+
+
+def matches(record: Record, query: Query) -> bool:
+    """Whether a record is asked for; ``limit`` is left to the caller."""
+    if query.uncertain:
+        if not record.uncertain:
+            return False
+    elif record.status <= Status.UNCERTAIN:
+        return False
+    return (
+        (query.status is None or record.status is query.status)
+        and (query.source is None or record.source_bucket == query.source)
+        and (query.destination is None or any(copy.bucket == query.destination for copy in record.copies))
+        and (query.prefix is None or record.key.startswith(query.prefix))
+        and (query.since is None or record.sort_at >= query.since)
+        and (query.until is None or record.sort_at < query.until)
+    )
+
+
+def is_about(record: Record, bucket: str) -> bool:
+    """Whether the bucket is the record's source or one of its destinations."""
+    return record.source_bucket == bucket or any(copy.bucket == bucket for copy in record.copies)
+
+
+def system_clock() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+
+
+def pending_shares(records: Iterable[Record]) -> Iterator[Share]:
+    """The pending copies of records, as :meth:`Store.pending` gives them."""
+    for record in records:
+        for share in shares(record):
+            if share.status is Status.PENDING:
+                yield replace(share, key=share.key._replace(slot=record.sort_at))

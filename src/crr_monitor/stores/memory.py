@@ -1,0 +1,195 @@
+"""The store in memory: for tests, for short-lived studies, and as the plainest reading of the contract."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from crr_monitor.core.model import Status
+from crr_monitor.core.statistics import SLOT_MS, Cell, CellKey, move, shares
+from crr_monitor.core.status import derive
+from crr_monitor.core.topology import Topology
+from crr_monitor.stores.base import (
+    Counts,
+    Newest,
+    Purged,
+    Retention,
+    advance,
+    is_about,
+    matches,
+    pending_shares,
+    system_clock,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from crr_monitor.core.evidence import Evidence
+    from crr_monitor.core.model import Record
+    from crr_monitor.core.statistics import Share
+    from crr_monitor.core.topology import BucketConfig
+    from crr_monitor.stores.base import Batch, Position, Query, VersionKey
+
+
+class _Row:
+    __slots__ = ("changed_at", "counted_before", "evidence", "record")
+
+    def __init__(self, evidence: Evidence, record: Record, changed_at: int, *, counted_before: bool) -> None:
+        self.evidence = evidence
+        self.record = record
+        self.changed_at = changed_at
+        self.counted_before = counted_before
+
+
+class _State:
+    """Everything there is. A change works on a copy and replaces the whole, so that there is no half of it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[VersionKey, _Row] = {}
+        self.cells: dict[CellKey, Cell] = {}
+        self.forgotten: dict[VersionKey, int] = {}
+        self.positions: dict[str, Position] = {}
+        self.counts = Counts()
+        self.newest: Newest | None = None
+        self.topology = Topology()
+
+    def copy(self) -> _State:
+        other = copy.copy(self)
+        other.rows = dict(self.rows)
+        other.cells = copy.deepcopy(self.cells)
+        other.forgotten = dict(self.forgotten)
+        other.positions = dict(self.positions)
+        other.counts = copy.deepcopy(self.counts)
+        return other
+
+
+class MemoryStore:
+    """See :class:`crr_monitor.stores.base.Store`. Applying a batch copies the state: meant for thousands of records.
+
+    ``step`` is called between any two steps of a change, with the name of the next one; what it raises undoes the change.
+    """
+
+    def __init__(
+        self,
+        retention: Retention = Retention(),  # noqa: B008 - frozen
+        clock: Callable[[], int] = system_clock,
+        step: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        self._retention = retention
+        self._clock = clock
+        self._step = step
+        self._state = _State()
+
+    def apply(self, batch: Batch) -> int:
+        now = self._clock()
+        state = self._state.copy()
+        changed = 0
+        for key, news in batch.evidence.items():
+            self._step("merge")
+            changed += self._merge(state, key, news, now)
+        self._step("position")
+        for position in batch.positions:
+            state.positions[position.source] = position
+        self._step("counts")
+        state.counts.add(batch.counts)
+        if batch.newest_event is not None and (state.newest is None or batch.newest_event > state.newest.event_at):
+            state.newest = Newest(batch.newest_event, now)
+        self._step("commit")
+        self._state = state
+        return changed
+
+    def _merge(self, state: _State, key: VersionKey, news: Evidence, now: int) -> int:
+        row = state.rows.get(key)
+        change = advance(None if row is None else row.evidence, news)
+        if change is None:
+            return 0
+        counted_before = key in state.forgotten if row is None else row.counted_before
+        state.rows[key] = _Row(change.evidence, change.record, now, counted_before=counted_before)
+        if not counted_before:
+            self._step("statistics")
+            move(state.cells, change.old, change.new)
+            for share in (*change.old, *change.new):
+                if share.key in state.cells and state.cells[share.key].empty:
+                    del state.cells[share.key]
+        return int(change.listed)
+
+    def versions(self, bucket: str, key: str, version_id: str | None = None) -> list[Record]:
+        found = [
+            row.record
+            for row in self._state.rows.values()
+            if row.record.key == key
+            and (version_id is None or row.record.version_id == version_id)
+            and (row.record.status is not Status.HIDDEN)
+            and (is_about(row.record, bucket) or row.record.undecided)
+        ]
+        return sorted(found, key=lambda record: -record.sort_at)
+
+    def records(self, query: Query) -> Iterator[Record]:
+        found = [row.record for row in self._state.rows.values() if matches(row.record, query)]
+        found.sort(key=lambda record: -record.sort_at)
+        yield from found[: query.limit]
+
+    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+        for key, cell in self._state.cells.items():
+            begin = key.slot * SLOT_MS
+            if (since is None or begin >= since) and (until is None or begin < until):
+                yield key, copy.deepcopy(cell)
+
+    def pending(self, since: int, until: int) -> Iterator[Share]:
+        rows = self._state.rows.values()
+        yield from pending_shares(
+            row.record for row in rows if not row.counted_before and since <= row.record.sort_at < until
+        )
+
+    def topology(self) -> Topology:
+        return self._state.topology
+
+    def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
+        self._state.topology = self._state.topology.learn(configs, self._clock())
+        return self._state.topology
+
+    def position(self, source: str) -> Position | None:
+        return self._state.positions.get(source)
+
+    def counts(self) -> Counts:
+        return copy.deepcopy(self._state.counts)
+
+    def newest(self) -> Newest | None:
+        return self._state.newest
+
+    def purge(self, limit: int = 20_000) -> Purged:
+        now = self._clock()
+        state = self._state.copy()
+        settled = expired = 0
+        for key, row in self._state.rows.items():
+            if settled + expired >= limit:
+                break
+            age = now - row.changed_at
+            if age < (self._retention.settled if row.record.settled else self._retention.unsettled):
+                continue
+            self._step("forget")
+            settled += row.record.settled
+            expired += not row.record.settled
+            self._forget(state, key, row)
+        oldest = (now - self._retention.statistics) // SLOT_MS
+        outdated = [key for key in state.cells if key.slot < oldest]
+        for cell_key in outdated:
+            del state.cells[cell_key]
+        state.forgotten = {key: slot for key, slot in state.forgotten.items() if slot >= oldest}
+        self._step("commit")
+        self._state = state
+        return Purged(settled, expired, len(outdated))
+
+    def _forget(self, state: _State, key: VersionKey, row: _Row) -> None:
+        del state.rows[key]
+        counted = shares(derive(row.evidence))
+        if not counted:
+            return
+        if not row.counted_before:
+            for share in counted:
+                if share.status is Status.PENDING:
+                    state.cells[share.key].expire(share)
+        state.forgotten[key] = counted[0].key.slot
+
+    def close(self) -> None:
+        self._state = _State()

@@ -1,0 +1,407 @@
+"""The store in one SQLite file: WAL, one transaction per batch, any number of readers beside the writer.
+
+A record is one row: what its evidence says, as MessagePack, and beside it only what a query filters or sorts by. Times are
+milliseconds since the epoch. The id is a hash of key and version id, its first half of the key alone, so that all versions
+of a key stand together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import sqlite3
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crr_monitor.core.evidence import Claim, Evidence, Failure, Sighting
+from crr_monitor.core.model import VISIBLE, Status
+from crr_monitor.core.statistics import SLOT_MS, Cell, CellKey, move, shares
+from crr_monitor.core.status import derive
+from crr_monitor.core.topology import BucketConfig, Topology
+from crr_monitor.stores.base import (
+    Counts,
+    Newest,
+    Position,
+    Purged,
+    Retention,
+    StoreError,
+    advance,
+    is_about,
+    matches,
+    pending_shares,
+    system_clock,
+)
+from crr_monitor.stores.sqlite_schema import check_ours, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from crr_monitor.core.model import Record
+    from crr_monitor.core.statistics import Share
+    from crr_monitor.stores.base import Batch, Change, Query, VersionKey
+
+OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
+"""Bits of ``version.flags``: not settled; some copy (or the source) uncertain; statistics have it from before a purge."""
+
+_CHUNK = 400
+_PLACES = ",".join("?" * _CHUNK)
+
+_Body = tuple[tuple[Sighting, ...], tuple[Failure, ...], tuple[Claim, ...]]
+_encoder = msgspec.msgpack.Encoder()
+_encode = _encoder.encode
+_body_decoder = msgspec.msgpack.Decoder(_Body)
+_cell_decoder = msgspec.msgpack.Decoder(Cell)
+_configs_decoder = msgspec.msgpack.Decoder(list[BucketConfig])
+
+
+def version_hash(key: str, version_id: str) -> bytes:
+    """16 bytes: 8 of the key, 8 of the version id."""
+    return key_hash(key) + hashlib.blake2b(version_id.encode(), digest_size=8).digest()
+
+
+def key_hash(key: str) -> bytes:
+    """8 bytes."""
+    return hashlib.blake2b(key.encode(), digest_size=8).digest()
+
+
+def _evidence(key: str, version_id: str, body: bytes) -> Evidence:
+    return Evidence(key, version_id, *_body_decoder.decode(body))
+
+
+class SqliteStore:
+    """See :class:`crr_monitor.stores.base.Store`.
+
+    ``step`` is called between any two steps of a change, with the name of the next one; what it raises undoes the change.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        retention: Retention = Retention(),  # noqa: B008 - frozen
+        clock: Callable[[], int] = system_clock,
+        step: Callable[[str], None] = lambda _name: None,
+        *,
+        create: bool = True,
+    ) -> None:
+        """Open the file, and make it where it is missing (unless ``create`` is false).
+
+        Raises:
+            StoreError: it cannot be opened, is no store of ours, or was made by a newer version.
+        """
+        self.path = Path(path)
+        self._retention = retention
+        self._clock = clock
+        self._step = step
+        if not create and not self.path.exists():
+            message = f"no store at {self.path}: ingest something first, or name another one with --store"
+            raise StoreError(message)
+        with self._errors():
+            self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"cannot make the folder of the store {self.path}: {error.strerror}"
+            raise StoreError(message) from error
+        db = sqlite3.connect(self.path, isolation_level=None, timeout=30, cached_statements=64)
+        try:
+            check_ours(db, self.path)
+            db.execute("PRAGMA journal_mode = WAL")
+            # Each commit is on the disk before its messages count as read.
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA cache_size = -65536")
+            db.execute("PRAGMA wal_autocheckpoint = 8000")
+            db.execute("PRAGMA journal_size_limit = 67108864")
+            migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Driver errors become ours here, and nowhere else."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            hint = {
+                "SQLITE_FULL": "the disk is full: free some space and run it again, nothing was lost",
+                "SQLITE_BUSY": "another process has held it for 30 seconds",
+                "SQLITE_CANTOPEN": "check that the folder exists and may be written",
+                "SQLITE_READONLY": "the file or its folder may not be written",
+                "SQLITE_NOTADB": "the file is no SQLite database",
+                "SQLITE_CORRUPT": "the file is damaged: restore it, or remove it and ingest again",
+                "SQLITE_IOERR": "reading or writing failed: check the disk",
+            }.get(name.rsplit("_", 1)[0] if name.count("_") > 1 else name, name)
+            message = f"store {self.path}: {error}" + (f" ({hint})" if hint else "")
+            raise StoreError(message) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._step("commit")
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # ------------------------------------------------------------------ change
+
+    def apply(self, batch: Batch) -> int:
+        now = self._clock()
+        with self._transaction() as db:
+            changed = self._merge(db, batch, now) if batch.evidence else 0
+            self._step("position")
+            db.executemany(
+                "INSERT OR REPLACE INTO position(source, body) VALUES (?, ?)",
+                [(position.source, msgspec.json.encode(position)) for position in batch.positions],
+            )
+            self._step("counts")
+            _add_counts(db, batch.counts)
+            if batch.newest_event is not None:
+                db.execute(
+                    "INSERT INTO newest(id, event_at, stored_at) VALUES (1, ?1, ?2) ON CONFLICT(id) DO UPDATE"
+                    " SET event_at = ?1, stored_at = ?2 WHERE event_at < ?1",
+                    (batch.newest_event, now),
+                )
+        return changed
+
+    def _merge(self, db: sqlite3.Connection, batch: Batch, now: int) -> int:
+        ids = {version_hash(*version): version for version in batch.evidence}
+        order = sorted(ids)  # neighbours in the index are written together
+        known = _select(db, "SELECT id, n, flags, key, version_id, body FROM version WHERE id IN", order)
+        fresh = [id_ for id_ in order if id_ not in known]
+        counted = set(_select(db, "SELECT id, 1 FROM forgotten WHERE id IN", fresh)) if _any_forgotten(db) else set()
+        cells: dict[CellKey, Cell] = {}
+        inserts, updates, changed = [], [], 0
+        for id_ in order:
+            row = known.get(id_)
+            old = None if row is None else _evidence(row[2], row[3], row[4])
+            change = advance(old, batch.evidence[ids[id_]])
+            if change is None:
+                continue
+            changed += change.listed
+            counted_before = id_ in counted if row is None else bool(row[1] & COUNTED_BEFORE)
+            if not counted_before:
+                move(cells, change.old, change.new)
+            values = _columns(change, now, counted_before=counted_before)
+            if row is None:
+                inserts.append((*values, id_, change.evidence.key, change.evidence.version_id))
+            else:
+                updates.append((*values, row[0]))
+        self._step("insert")
+        db.executemany(_INSERT, inserts)
+        self._step("update")
+        db.executemany(_UPDATE, updates)
+        self._step("statistics")
+        _add_cells(db, cells)
+        return changed
+
+    def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
+        with self._transaction() as db:
+            topology = _read_topology(db).learn(configs, self._clock())
+            self._step("topology")
+            db.execute("INSERT OR REPLACE INTO topology(id, body) VALUES (1, ?)", (_encode(topology.configs),))
+        return topology
+
+    def purge(self, limit: int = 20_000) -> Purged:
+        now = self._clock()
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT * FROM (SELECT n, id, flags, key, version_id, body FROM version WHERE open = 0 AND changed_at <= ?"
+                " LIMIT ?) UNION ALL SELECT * FROM (SELECT n, id, flags, key, version_id, body FROM version WHERE open = 1"
+                " AND changed_at <= ? LIMIT ?) LIMIT ?",
+                (now - self._retention.settled, limit, now - self._retention.unsettled, limit, limit),
+            ).fetchall()
+            cells: dict[CellKey, Cell] = {}
+            forgotten = []
+            for _, id_, flags, key, version_id, body in rows:
+                counted = shares(derive(_evidence(key, version_id, body)))
+                if counted:
+                    forgotten.append((id_, counted[0].key.slot))
+                    if not flags & COUNTED_BEFORE:
+                        _expire(cells, counted)
+            self._step("forget")
+            db.executemany("DELETE FROM version WHERE n = ?", ((row[0],) for row in rows))
+            self._step("marks")
+            db.executemany("INSERT OR IGNORE INTO forgotten(id, slot) VALUES (?, ?)", forgotten)
+            _add_cells(db, cells)
+            oldest = (now - self._retention.statistics) // SLOT_MS
+            self._step("outdated")
+            outdated = db.execute("DELETE FROM cell WHERE slot < ?", (oldest,)).rowcount
+            if outdated:
+                db.execute("DELETE FROM forgotten WHERE slot < ?", (oldest,))
+            expired = sum(1 for row in rows if row[2] & OPEN)
+        return Purged(len(rows) - expired, expired, outdated)
+
+    # ------------------------------------------------------------------- read
+
+    def versions(self, bucket: str, key: str, version_id: str | None = None) -> list[Record]:
+        if version_id is None:
+            low = key_hash(key)
+            rows = self._rows("id >= ? AND id <= ?", (low + b"\0" * 8, low + b"\xff" * 8))
+        else:
+            rows = self._rows("id = ?", (version_hash(key, version_id),))
+        with self._errors():
+            found = [record for record, _ in rows if record.key == key and record.status is not Status.HIDDEN]
+        found = [record for record in found if is_about(record, bucket) or record.undecided]
+        return sorted(found, key=lambda record: -record.sort_at)
+
+    def records(self, query: Query) -> Iterator[Record]:
+        with self._errors():
+            found = (record for record in self._candidates(query) if matches(record, query))
+            yield from found if query.limit is None else islice(found, query.limit)
+
+    def _candidates(self, query: Query) -> Iterator[Record]:
+        """A superset of what is asked for, newest first; :func:`matches` has the last word."""
+        conditions, values = _conditions(query)
+        if query.uncertain:
+            condition = f"open = 1 AND flags & {UNCERTAIN}{conditions} ORDER BY sort_at DESC"
+            return (record for record, _ in self._rows(condition, values))
+        statuses = VISIBLE if query.status is None else (query.status,)
+        # The index gives each status in order; merging these walks costs less than a second index on every insert.
+        walks = [
+            (record for record, _ in self._rows(f"status = {status:d}{conditions} ORDER BY sort_at DESC", values))
+            for status in statuses
+        ]
+        return heapq.merge(*walks, key=lambda record: -record.sort_at)
+
+    def _rows(self, condition: str, values: tuple[object, ...]) -> Iterator[tuple[Record, int]]:
+        sql = f"SELECT key, version_id, body, flags FROM version WHERE {condition}"  # noqa: S608 - our own texts
+        for key, version_id, body, flags in self._db.execute(sql, values):
+            yield derive(_evidence(key, version_id, body)), flags
+
+    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+        low = -(2**62) if since is None else -(-since // SLOT_MS)
+        high = 2**62 if until is None else -(-until // SLOT_MS)
+        sql = "SELECT slot, source, destination, rule_id, delete_marker, body FROM cell WHERE slot >= ? AND slot < ?"
+        with self._errors():
+            for slot, source, destination, rule_id, marker, body in self._db.execute(sql, (low, high)):
+                yield CellKey(slot, source, destination, rule_id, bool(marker)), _cell_decoder.decode(body)
+
+    def pending(self, since: int, until: int) -> Iterator[Share]:
+        condition = f"open = 1 AND status IN ({Status.PENDING:d}, {Status.FAILED:d}) AND sort_at >= ? AND sort_at < ?"
+        with self._errors():
+            rows = self._rows(condition, (since, until))
+            yield from pending_shares(record for record, flags in rows if not flags & COUNTED_BEFORE)
+
+    def topology(self) -> Topology:
+        with self._errors():
+            return _read_topology(self._db)
+
+    def position(self, source: str) -> Position | None:
+        with self._errors():
+            row = self._db.execute("SELECT body FROM position WHERE source = ?", (source,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=Position)
+
+    def counts(self) -> Counts:
+        counts = Counts()
+        with self._errors():
+            for name, value in self._db.execute("SELECT name, value FROM count"):
+                if name.startswith(_IGNORED):
+                    counts.ignored[name[len(_IGNORED) :]] = value
+                else:
+                    setattr(counts, name, value)
+        return counts
+
+    def newest(self) -> Newest | None:
+        with self._errors():
+            row = self._db.execute("SELECT event_at, stored_at FROM newest").fetchone()
+        return None if row is None else Newest(*row)
+
+    def close(self) -> None:
+        with self._errors():
+            self._db.close()
+
+
+_INSERT = (
+    "INSERT INTO version(status, flags, open, sort_at, changed_at, body, id, key, version_id) VALUES (?,?,?,?,?,?,?,?,?)"
+)
+_UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=? WHERE n=?"
+_IGNORED = "ignored:"
+
+
+def _columns(change: Change, now: int, *, counted_before: bool) -> tuple[object, ...]:
+    record, evidence = change.record, change.evidence
+    flags = (OPEN, OPEN | UNCERTAIN)[record.uncertain] if not record.settled else 0
+    if counted_before:
+        flags |= COUNTED_BEFORE
+    body = _encode((evidence.sightings, evidence.failures, evidence.claims))
+    # A plain int: the driver would look for an adapter for anything else.
+    return (int(record.status), flags, flags & OPEN, record.sort_at, now, body)
+
+
+def _select(db: sqlite3.Connection, sql: str, ids: Sequence[bytes]) -> dict[bytes, tuple]:  # type: ignore[type-arg]
+    """Rows by id, the id cut off. The statement always has the same number of places, so that it is prepared once."""
+    found = {}
+    for start in range(0, len(ids), _CHUNK):
+        chunk: list[bytes | None] = list(ids[start : start + _CHUNK])
+        chunk.extend([None] * (_CHUNK - len(chunk)))
+        for row in db.execute(f"{sql} ({_PLACES})", chunk):
+            found[row[0]] = row[1:]
+    return found
+
+
+def _any_forgotten(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone() is not None
+
+
+def _conditions(query: Query) -> tuple[str, tuple[object, ...]]:
+    parts: list[str] = []
+    values: list[object] = []
+    if query.prefix:
+        parts.append("substr(key, 1, ?) = ?")
+        values.extend([len(query.prefix), query.prefix])
+    if query.since is not None:
+        parts.append("sort_at >= ?")
+        values.append(query.since)
+    if query.until is not None:
+        parts.append("sort_at < ?")
+        values.append(query.until)
+    return "".join([f" AND {part}" for part in parts]), tuple(values)
+
+
+def _read_topology(db: sqlite3.Connection) -> Topology:
+    row = db.execute("SELECT body FROM topology").fetchone()
+    return Topology() if row is None else Topology(_configs_decoder.decode(row[0]))
+
+
+def _expire(cells: dict[CellKey, Cell], counted: Iterable[Share]) -> None:
+    for share in counted:
+        if share.status is Status.PENDING:
+            cells.setdefault(share.key, Cell()).expire(share)
+
+
+def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell]) -> None:
+    for key, change in cells.items():
+        row = db.execute(
+            "SELECT body FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key
+        ).fetchone()
+        cell = Cell() if row is None else _cell_decoder.decode(row[0])
+        cell.add(change)
+        if cell.empty:
+            db.execute("DELETE FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key)
+        else:
+            db.execute("INSERT OR REPLACE INTO cell VALUES (?, ?, ?, ?, ?, ?)", (*key, _encode(cell)))
+
+
+def _add_counts(db: sqlite3.Connection, counts: Counts) -> None:
+    changes = {"messages": counts.messages, "events": counts.events, "malformed": counts.malformed}
+    changes |= {_IGNORED + kind: count for kind, count in counts.ignored.items()}
+    db.executemany(
+        "INSERT INTO count(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = value + ?2",
+        [(name, value) for name, value in changes.items() if value],
+    )
+
+
+__all__ = ["SqliteStore", "key_hash", "version_hash"]

@@ -1,0 +1,73 @@
+"""The schema of the SQLite store and its migrations, each in a transaction together with its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crr_monitor.stores.base import StoreError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+APPLICATION_ID = 0x43525231
+"""Marks the file as ours (``PRAGMA application_id``): "CRR1"."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # n grows with every insert, so rows are appended; only the small index entries go to random places.
+        """CREATE TABLE version(
+            n INTEGER PRIMARY KEY, id BLOB NOT NULL, status INTEGER NOT NULL, flags INTEGER NOT NULL,
+            open INTEGER NOT NULL, sort_at INTEGER NOT NULL, changed_at INTEGER NOT NULL,
+            key TEXT NOT NULL, version_id TEXT NOT NULL, body BLOB NOT NULL)""",
+        "CREATE UNIQUE INDEX version_id ON version(id)",
+        "CREATE INDEX version_status ON version(status, sort_at)",
+        "CREATE INDEX version_changed ON version(open, changed_at)",
+        """CREATE TABLE cell(
+            slot INTEGER NOT NULL, source TEXT NOT NULL, destination TEXT NOT NULL, rule_id TEXT NOT NULL,
+            delete_marker INTEGER NOT NULL, body BLOB NOT NULL,
+            PRIMARY KEY(slot, source, destination, rule_id, delete_marker)) WITHOUT ROWID""",
+        "CREATE TABLE forgotten(id BLOB PRIMARY KEY, slot INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE position(source TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE count(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE newest(id INTEGER PRIMARY KEY CHECK(id = 1), event_at INTEGER NOT NULL, stored_at INTEGER NOT NULL)",
+        "CREATE TABLE topology(id INTEGER PRIMARY KEY CHECK(id = 1), body BLOB NOT NULL)",
+        f"PRAGMA application_id = {APPLICATION_ID}",
+    ),
+)
+"""Migration ``i`` brings a file from version ``i`` (``PRAGMA user_version``) to ``i + 1``; never edited once released."""
+
+
+def check_ours(db: sqlite3.Connection, path: Path) -> None:
+    """Look before anything is written.
+
+    Raises:
+        StoreError: the file belongs to another program, or was made by a newer version of this one.
+    """
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (tables or application):
+        message = f"{path} is a database of another program: name another file with --store"
+        raise StoreError(message)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        message = f"{path} was made by a newer version of CRR Monitor (schema {version}): upgrade, or name another file"
+        raise StoreError(message)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the file to the newest schema, each migration in a transaction together with its number."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == len(MIGRATIONS):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been faster
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            for statement in statements:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise

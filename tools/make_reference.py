@@ -1,0 +1,82 @@
+"""Print docs/reference.md: every command with its help, every setting. ``--write`` writes it, ``--check`` compares."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reference.md"
+WIDTH = 100
+INTRODUCTION = """\
+# Reference
+
+Made by `python3 dev.py docs` from the program itself: do not edit.
+
+Data goes to standard output, everything else (progress, warnings, errors) to standard error.
+
+| exit status | means |
+|---|---|
+| 0 | done |
+| 1 | could not do it: the message says what broke and what to do |
+| 2 | wrong usage: an unknown command, option or value |
+| 3 | done, and replication problems were found (only `status`, and `stats --check`) |
+| 130 | interrupted with Ctrl-C |
+"""
+
+
+def walk(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Every command that can be run, parents first: its full name, itself, its context."""
+    yield context.command_path, command, context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
+                yield from walk(child, new_context(child, name, context))
+
+
+def new_context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
+    """A context of fixed width, so that the page does not depend on the terminal."""
+    return click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
+
+
+def commands() -> list[tuple[str, click.Command, click.Context]]:
+    """The product's commands with their full names, as in ``crr-monitor ingest``."""
+    from crr_monitor.cli.main import cli  # noqa: PLC0415 - the page's tests can be read without the program
+
+    return list(walk(cli, new_context(cli, "crr-monitor")))
+
+
+def section(name: str, command: click.Command, context: click.Context) -> str:
+    """A command's heading and its help, word for word."""
+    lines = [line.rstrip() for line in command.get_help(context).splitlines()]
+    return "\n".join([f"## {name}", "", "```text", *lines, "```", ""])
+
+
+def reference() -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *(section(*entry) for entry in commands())])
+
+
+def main(arguments: list[str]) -> int:
+    """Print, write or compare the page; gives the exit status."""
+    page = reference()
+    if arguments == ["--write"]:
+        PAGE.write_text(page, encoding="utf-8")
+    elif arguments == ["--check"]:
+        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
+            print("docs/reference.md differs from the program: run `python3 dev.py docs`", file=sys.stderr)
+            return 1
+    else:
+        sys.stdout.write(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
