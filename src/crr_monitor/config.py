@@ -11,13 +11,14 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 PREFIX = "CRR_MONITOR_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
@@ -37,7 +38,7 @@ Kind: TypeAlias = Literal["store", "file", "whole number"]
 
 
 class ConfigError(Exception):
-    """A setting is wrong: the text names it, its value, and what is allowed. ``flag``: it came from the command line."""
+    """A setting is wrong: the text names it, its value, and what is allowed. ``flag``: it came with the command."""
 
     def __init__(self, message: str, *, flag: bool = False) -> None:
         super().__init__(message)
@@ -216,8 +217,10 @@ def _read_file(named: str | None, around: Surroundings) -> dict[str, tuple[str, 
 def _check_known(given: Iterable[str], known: list[str], what: str) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            # Without the prefix, in which all variables resemble each other.
+            plain = {one.removeprefix(PREFIX): one for one in known}
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), plain, 1)
+            hint = f"did you mean {plain[near[0]]}?" if near else f"there are {', '.join(known)}"
             message = f"unknown {what}: {name} ({hint})"
             raise ConfigError(message)
 
@@ -228,7 +231,9 @@ def _parse(setting: Setting, value: object, where: str, *, flag: bool = False) -
         return parsed
     planned = _SCHEME.match(value) if setting.kind == "store" and isinstance(value, str) else None
     if planned and planned[1].lower() in NOT_YET:
-        message = f"{where} is {value!r}: {planned[1].lower()} is not available in this version, allowed is {setting.allowed}"
+        message = (
+            f"{where} is {value!r}: {planned[1].lower()} is not available in this version, allowed is {setting.allowed}"
+        )
     else:
         message = f"{where} is {value!r}: allowed is {setting.allowed}"
     raise ConfigError(message, flag=flag)

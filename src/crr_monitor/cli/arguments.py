@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d|w)")
-_EARLIEST = parse_time("0001-01-02T00:00:00Z")[0]
+_EARLIEST = 0
 _LATEST = parse_time("9999-12-30T00:00:00Z")[0]
 _SCHEMES_TO_COME = ("s3", "sqs", "dynamodb")
 
@@ -43,7 +43,7 @@ class DurationType(click.ParamType[int]):
 
 @dataclass(frozen=True)
 class Moment:
-    """An instant (milliseconds since the epoch), or with ``ago`` so many milliseconds before the time of the question."""
+    """An instant (milliseconds since the epoch), or with ``ago`` so many milliseconds before the question's time."""
 
     value: int
     ago: bool = False
@@ -70,7 +70,7 @@ class MomentType(click.ParamType[Moment]):
         except BadTimeError as error:
             self.fail(f"{error}; write 2026-11-22T07:00:00Z, or how long ago, as in 90m, 24h, 7d", param, ctx)
         if not _EARLIEST <= at <= _LATEST:
-            self.fail(f"{value!r} is out of range", param, ctx)
+            self.fail(f"{value!r} is not between the years 1970 and 9999", param, ctx)
         return Moment(at)
 
 

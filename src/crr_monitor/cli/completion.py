@@ -16,7 +16,7 @@ VARIABLE = "_CRR_MONITOR_COMPLETE"
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print the script that lets a shell complete commands and options.
+    """Print the script for completion in a shell.
 
     To keep it, put the line below into ~/.bashrc (zsh: ~/.zshrc); for fish, write the output to
     ~/.config/fish/completions/crr-monitor.fish.

@@ -39,13 +39,14 @@ SHOWN_KINDS = 8
 @click.option("--no-progress", is_flag=True, help="Show no progress bar on a terminal.")
 @click.pass_context
 @pass_session
-def command(
+def command(  # noqa: PLR0913 - one for each option
     session: Session,
     context: click.Context,
+    /,
+    *,
     sources: tuple[str, ...],
     topology: str | None,
     rejects: str | None,
-    *,
     again: bool,
     strict: bool,
     no_progress: bool,
@@ -70,7 +71,7 @@ def command(
         _tell(totals, config, sources=len(found), seconds=seconds)
         _warn(store, learned, totals)
     print_line(_summary(totals, seconds))
-    if strict and totals.malformed:
+    if strict and totals.counts.malformed:
         context.exit(1)
 
 
@@ -93,10 +94,10 @@ def _ingest(
 
 def _summary(totals: Totals, seconds: float) -> dict[str, Any]:
     return {
-        "messages": totals.messages,
-        "events": totals.events,
-        "ignored": sum(totals.ignored.values()),
-        "malformed": totals.malformed,
+        "messages": totals.counts.messages,
+        "events": totals.counts.events,
+        "ignored": sum(totals.counts.ignored.values()),
+        "malformed": totals.counts.malformed,
         "records_changed": totals.records_changed,
         "seconds": round(seconds, 3),
     }
@@ -109,23 +110,27 @@ def _tell(totals: Totals, config: Config, *, sources: int, seconds: float) -> No
         notes.append(f"{totals.skipped:,} skipped: read before")
     if totals.resumed:
         notes.append(f"{totals.resumed:,} resumed")
-    say(f"{sources:,} source{'s' if sources != 1 else ''} in {seconds:.1f} s" + (f" ({', '.join(notes)})" if notes else ""))
-    say(f"{totals.messages:,} messages, {totals.events:,} events, {totals.records_changed:,} records changed")
-    if totals.ignored:
-        kinds = sorted(totals.ignored.items(), key=lambda kind: (-kind[1], kind[0]))
+    say(
+        f"{sources:,} source{'s' if sources != 1 else ''} in {seconds:.1f} s"
+        + (f" ({', '.join(notes)})" if notes else "")
+    )
+    counts = totals.counts
+    say(f"{counts.messages:,} messages, {counts.events:,} events, {totals.records_changed:,} records changed")
+    if counts.ignored:
+        kinds = sorted(counts.ignored.items(), key=lambda kind: (-kind[1], kind[0]))
         shown = [f"{name} {count:,}" for name, count in kinds[:SHOWN_KINDS]]
         if len(kinds) > SHOWN_KINDS:
             rest = sum(count for _, count in kinds[SHOWN_KINDS:])
             shown.append(f"{len(kinds) - SHOWN_KINDS} other kinds {rest:,}")
-        say(f"ignored {sum(totals.ignored.values()):,}: {', '.join(shown)}")
-    if totals.malformed:
-        say(f"malformed {totals.malformed:,}: kept with the reasons in {config.rejects}")
+        say(f"ignored {sum(counts.ignored.values()):,}: {', '.join(shown)}")
+    if counts.malformed:
+        say(f"malformed {counts.malformed:,}: kept with the reasons in {config.rejects}")
 
 
 def _warn(store: Store, learned: Sequence[tuple[BucketConfig, bool]], totals: Totals) -> None:
     """Tell why nothing may be pending although something is missing."""
     topology, newest = store.topology(), store.newest()
-    if not topology and totals.events:
+    if not topology and totals.counts.events:
         say("no replication rules are known (--topology): pairs are inferred from replicas, and nothing can be pending")
     if newest is None:
         return
@@ -164,7 +169,7 @@ def _progress(sources: Sequence[FileSource], *, wanted: bool) -> Iterator[Callab
         began = time.monotonic()
 
         def advance(totals: Totals) -> None:
-            rate = totals.events / max(time.monotonic() - began, 0.001)
-            bar.update(task, completed=totals.read_bytes, events=totals.events, rate=rate)
+            rate = totals.counts.events / max(time.monotonic() - began, 0.001)
+            bar.update(task, completed=totals.read_bytes, events=totals.counts.events, rate=rate)
 
         yield advance

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from crr_monitor.stores.base import Store
 
 DEFAULT_LIMIT = 100
+STATUSES = [status.name for status in reversed(VISIBLE)]
 
 
 @click.command("list", epilog=example("crr-monitor list --status FAILED --source orders --since 24h"))
 @click.option(
     "--status",
-    type=click.Choice([status.name for status in VISIBLE], case_sensitive=False),
+    type=click.Choice(STATUSES, case_sensitive=False),
+    metavar="|".join(STATUSES),
     help="Only object versions with this status.",
 )
 @click.option("--source", metavar="BUCKET", help="Only from this bucket.")
@@ -46,6 +48,8 @@ DEFAULT_LIMIT = 100
 @pass_session
 def command(  # noqa: PLR0913 - one for each option
     session: Session,
+    /,
+    *,
     status: str | None,
     source: str | None,
     destination: str | None,
@@ -54,7 +58,6 @@ def command(  # noqa: PLR0913 - one for each option
     until: Moment | None,
     limit: int,
     form: Form,
-    *,
     uncertain: bool,
 ) -> None:
     """List object versions and their copies, newest write first.

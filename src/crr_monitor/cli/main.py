@@ -25,6 +25,10 @@ COMMANDS = ("ingest", "topology", "status", "list", "stats", "simulate", "comple
 """In the order of their use; each is ``command`` in the module of its name."""
 
 
+class _PipeClosedError(Exception):
+    """Nobody reads our output any more. An error of our own: click answers a broken pipe with status 1."""
+
+
 class _LazyGroup(click.Group):
     """Imports a command when it is asked for, so that each call starts with only what it needs."""
 
@@ -38,6 +42,17 @@ class _LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _PipeClosedError from error
+
+
+def _set_verbose(context: click.Context, _parameter: click.Parameter, given: bool) -> None:  # noqa: FBT001 - click's
+    """At once, so that also an error before the command begins shows its traceback."""
+    context.ensure_object(Session).verbose = given
+
 
 @click.group(
     cls=_LazyGroup,
@@ -45,22 +60,34 @@ class _LazyGroup(click.Group):
     epilog=example("crr-monitor ingest AWSLogs/", "crr-monitor stats --window 24h"),
 )
 @click.option("--store", metavar="STORE", help="The store: sqlite:///PATH. Default: a file in your data folder.")
-@click.option("--config", metavar="FILE", help="Settings in TOML. Default: config.toml in your settings folder, if any.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--config", metavar="FILE", help="Settings in TOML. Default: config.toml in your settings folder, if any."
+)
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Show the traceback of an error.",
+)
 @click.version_option(__version__, "--version", prog_name=PROGRAM)
 @pass_session
-def cli(session: Session, store: str | None, config: str | None, *, verbose: bool) -> None:
+def cli(session: Session, store: str | None, config: str | None) -> None:
     """Tell for every object version in replicated S3 buckets where its copies are.
 
-    Feed it with event messages (ingest), then ask (status, list, stats). Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 could not do it, 2 wrong
-    usage, 3 (status, stats --check) done, and replication has problems.
+    Feed it with event messages (ingest), then ask (status, list, stats). Data goes to standard output, everything else
+    to standard error. Exit status: 0 done, 1 could not do it, 2 wrong usage, 3 (status, stats --check) done, and
+    replication has problems.
     """
-    session.store, session.config, session.verbose = store, config, verbose
+    session.store, session.config = store, config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's); gives the exit status."""
     session = Session()
+    _open_missing_streams()
     try:
         status = _run(arguments, session)
     except (click.Abort, KeyboardInterrupt):
@@ -69,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         status = error.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, _PipeClosedError):
         status = PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a line and a status
         _tell(error, session)
@@ -80,13 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None, session: Session) -> int:
     try:
         status = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=session)
-    except SystemExit as leaving:
-        # click leaves like this when the pipe is closed, and after it answered a shell's completion.
-        if isinstance(leaving.__context__, BrokenPipeError):
-            raise leaving.__context__ from None
+    except SystemExit as leaving:  # click has answered a shell's completion
         return leaving.code if isinstance(leaving.code, int) else 0
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    sys.stdout.flush()
     return status if isinstance(status, int) else 0
 
 
@@ -105,14 +128,19 @@ def _tell(error: Exception, session: Session) -> None:
         say(f"{PROGRAM}: {type(error).__name__}: {error} (this is a bug{hint})")
 
 
+def _open_missing_streams() -> None:
+    """A caller may close our streams (``>&-``), and then Python has none; what we say goes nowhere then."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
+
+
 def _flushed(status: int) -> int:
     """The status, with nothing left for the interpreter to write, and to complain about, at its end."""
-    if sys.stdout is None:
-        return status
     try:
         sys.stdout.flush()
     except OSError:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor, not a path, is what matters
-            os.dup2(nowhere.fileno(), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            os.dup2(nowhere.fileno(), 1)
         return status or FAILED
     return status

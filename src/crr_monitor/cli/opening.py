@@ -13,7 +13,7 @@ from crr_monitor.config import Config, ConfigError, load
 from crr_monitor.core.times import DAY_MS, HOUR_MS
 from crr_monitor.core.topology import TopologyError, parse_topology
 from crr_monitor.process.figures import default_as_of
-from crr_monitor.stores.base import Retention, system_clock
+from crr_monitor.stores.base import Retention, StoreError, system_clock
 from crr_monitor.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def opened(config: Config, *, create: bool = False) -> Iterator[SqliteStore]:
     retention = Retention(
         config.retention_hours * HOUR_MS, config.unsettled_days * DAY_MS, config.statistics_days * DAY_MS
     )
+    if config.store.is_dir():
+        message = f"the store {config.store} is a folder: name a file in it, with --store"
+        raise StoreError(message)
     store = SqliteStore(config.store, retention, create=create)
     try:
         yield store

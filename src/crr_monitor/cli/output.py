@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import re
+import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, TypeAlias, TypeVar
 
 import click
@@ -16,7 +17,7 @@ FORMS = ("table", "json", "ndjson", "csv")
 F = TypeVar("F", bound="Callable[..., Any]")
 T = TypeVar("T")
 
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
 
 
 def output_option(function: F) -> F:
@@ -55,49 +56,47 @@ class View(Generic[T]):
         if form == "table":
             self._table(things)
             return
-        stream = click.get_binary_stream("stdout")
+        stream = sys.stdout.buffer
         if form == "csv":
             self._csv(things, stream)
         elif form == "ndjson":
             for thing in things:
-                stream.write(_encode(self._body(thing)) + b"\n")
+                stream.write(_encoder.encode(self._body(thing)) + b"\n")
         else:
             before = b"["
             for thing in things:
-                stream.write(before + b"\n" + _encode(self._body(thing)))
+                stream.write(before + b"\n" + _encoder.encode(self._body(thing)))
                 before = b","
             stream.write(b"[]\n" if before == b"[" else b"\n]\n")
 
     def _csv(self, things: Iterable[T], stream: BinaryIO) -> None:
-        writer = csv.writer(_Encoded(stream), lineterminator="\n")
-        writer.writerow(self._fields)
+        stream.write(_csv_line(self._fields))
         for thing in things:
-            for row in self._rows(thing):
-                writer.writerow([_csv_cell(row.get(name)) for name in self._fields])
+            stream.writelines(_csv_line([row.get(name) for name in self._fields]) for row in self._rows(thing))
 
 
-class _Encoded:
-    """Text into a binary stream; csv writes a row at once."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        self._stream.write(text.encode())
+# By hand: before Python 3.13, the csv module leaves a carriage return unquoted where lines end with a newline only.
+_SPECIAL = re.compile('[",\r\n]')
 
 
-def _csv_cell(value: Any) -> str:
+def _csv_line(values: Sequence[object]) -> bytes:
+    """A line as RFC 4180 has it, ended by a newline."""
+    return (",".join(map(_csv_cell, values)) + "\n").encode()
+
+
+def _csv_cell(value: object) -> str:
     """Unknown is empty; what has no flat form is JSON."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else _encode(value).decode()
+    text = value if isinstance(value, str) else _encoder.encode(value).decode()
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
-def print_line(body: Any) -> None:
+def print_line(body: Mapping[str, Any]) -> None:
     """Print one JSON document on a line."""
-    click.get_binary_stream("stdout").write(_encode(body) + b"\n")
+    sys.stdout.buffer.write(_encoder.encode(body) + b"\n")
 
 
-def print_document(body: Any) -> None:
+def print_document(body: Mapping[str, Any]) -> None:
     """Print one JSON document, indented."""
-    click.get_binary_stream("stdout").write(msgspec.json.format(_encode(body), indent=2) + b"\n")
+    sys.stdout.buffer.write(msgspec.json.format(_encoder.encode(body), indent=2) + b"\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +11,7 @@ from crr_monitor.cli.opening import clock_of, configure, opened
 from crr_monitor.cli.output import Form, output_option
 from crr_monitor.cli.records import record_view
 from crr_monitor.cli.session import CommandError, Session, escape, example, pass_session
-from crr_monitor.cli.tables import on_terminal
+from crr_monitor.cli.tables import paragraph
 from crr_monitor.cli.words import STYLES, duration_text, size_text, time_text
 from crr_monitor.core.failures import explain
 from crr_monitor.core.model import Status
@@ -91,8 +89,6 @@ class _Blocks:
     def __init__(self, as_of: int, target: int) -> None:
         self._as_of = as_of
         self._target = target
-        # In a pipe nothing is broken into lines.
-        self._width = shutil.get_terminal_size().columns if on_terminal() else 0
 
     def show(self, records: Iterable[Record]) -> None:
         for number, record in enumerate(records):
@@ -101,18 +97,24 @@ class _Blocks:
             self._show(record)
 
     def _show(self, record: Record) -> None:
-        self._line(f"s3://{record.source_bucket or '?'}/{record.key}", bold=True)
-        what = "delete marker" if record.delete_marker else size_text(record.size)
+        click.echo(click.style(escape(f"s3://{record.source_bucket or '?'}/{record.key}"), bold=True))
         self._pair("version", record.version_id)
-        self._pair("what", what)
-        written = f"{time_text(record.written_at)} UTC" if record.written_at is not None else "not known: its event is missing"
+        if record.delete_marker:
+            self._pair("kind", "delete marker")
+        else:
+            self._pair("size", size_text(record.size))
+        written = (
+            f"{time_text(record.written_at)} UTC"
+            if record.written_at is not None
+            else "not known: its event is missing"
+        )
         self._pair("written", written)
         place = ", ".join(part for part in (record.source_account, record.source_region) if part)
         if place:
             self._pair("source", place)
         self._pair("status", record.status.name, style=STYLES.get(record.status.name))
         if record.undecided:
-            self._text("it was written in several buckets, and nothing tells yet which of them is the source", "  ")
+            paragraph("it was written in several buckets, and nothing tells yet which of them is the source", "  ")
         for copy in record.copies:
             self._copy(record, copy)
 
@@ -124,7 +126,7 @@ class _Blocks:
         status = click.style(copy.status.name, fg=STYLES.get(copy.status.name))
         click.echo(f"{escape(arrow)}: {status}")
         for text in self._facts(record, copy):
-            self._text(text, "     ")
+            paragraph(text, "     ")
 
     def _facts(self, record: Record, copy: Copy) -> Iterator[str]:
         said = f" ({_EVIDENCE[copy.evidence]})" if copy.evidence in _EVIDENCE else ""
@@ -158,18 +160,6 @@ class _Blocks:
 
     def _pair(self, name: str, value: str, style: str | None = None) -> None:
         click.echo(f"  {name:<8} {click.style(escape(value), fg=style)}")
-
-    def _line(self, text: str, *, bold: bool = False) -> None:
-        click.echo(click.style(escape(text), bold=bold))
-
-    def _text(self, text: str, indent: str) -> None:
-        text = escape(text)
-        if self._width:
-            hang = indent + "  "
-            text = textwrap.fill(text, self._width, initial_indent=indent, subsequent_indent=hang, break_on_hyphens=False)
-            click.echo(text)
-        else:
-            click.echo(indent + text)
 
 
 def _failure(copy: Copy, said: str) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,10 @@ WIDE = 120
 
 
 class Column(Struct, frozen=True):
-    """A column. ``once``: a terminal leaves it out in rows that go on with the thing above; ``wide``: on narrow ones always.
+    """A column, and how a terminal shows it.
 
-    ``fold``: may be broken into lines on a terminal.
+    ``fold``: may be broken into lines; ``wide``: left out where there is little room; ``once``: empty in rows that go
+    on with the thing above.
     """
 
     title: str
@@ -45,6 +48,18 @@ class Row(Struct, frozen=True):
 def on_terminal() -> bool:
     """Whether somebody looks at the output as it comes."""
     return sys.stdout.isatty()
+
+
+def paragraph(text: str, indent: str) -> None:
+    """Print a sentence: on a terminal broken between words, in a pipe in one line."""
+    text = escape(text)
+    if on_terminal():
+        width = shutil.get_terminal_size().columns
+        hang = indent + "  "
+        text = textwrap.fill(text, width, initial_indent=indent, subsequent_indent=hang, break_on_hyphens=False)
+        click.echo(text)
+    else:
+        click.echo(indent + text)
 
 
 def show(columns: Sequence[Column], rows: Iterable[Row]) -> None:
@@ -77,9 +92,8 @@ def _draw(columns: Sequence[Column], rows: list[Row], _rest: Iterator[Row]) -> N
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for number in shown:
         column = columns[number]
-        overflow = "fold"
         table.add_column(
-            column.title, justify="right" if column.right else "left", overflow=overflow, no_wrap=not column.fold
+            column.title, justify="right" if column.right else "left", overflow="fold", no_wrap=not column.fold
         )
     for row in rows:
         cells = []

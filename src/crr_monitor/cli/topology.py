@@ -39,8 +39,8 @@ class Entry(Struct, frozen=True):
 def command(session: Session, learn: str | None, form: Form) -> None:
     """List the replication pairs that are known.
 
-    Those that were learned from a topology file come with their rules. Pairs that only showed themselves in the events are
-    marked as inferred: of these, nothing is ever expected.
+    Those that were learned from a topology file come with their rules. Pairs that only showed themselves in the events
+    are marked as inferred: of these, nothing is ever expected.
     """
     config = configure(session)
     learned = read_topology(learn) if learn is not None else []

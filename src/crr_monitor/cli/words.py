@@ -35,7 +35,7 @@ def duration_text(milliseconds: float | None) -> str:
     if milliseconds < SECOND_MS:
         return f"{milliseconds:.0f}ms"
     if milliseconds < MINUTE_MS:
-        return f"{milliseconds // 100 / 10:.1f}s"
+        return f"{min(milliseconds / SECOND_MS, 59.9):.1f}s"
     for unit, name, part, part_name in (
         (DAY_MS, "d", HOUR_MS, "h"),
         (HOUR_MS, "h", MINUTE_MS, "m"),
