@@ -202,6 +202,7 @@ def effect_of(code: str | None) -> Effect:
 
 
 _DENIED_ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9*]+)")
+_DENIED_CODE = re.compile(r"AccessDenied [a-z0-9-]+:[A-Za-z0-9*]+")
 MAX_CODE = 64
 
 
@@ -210,7 +211,7 @@ def reason_code(reason: str | None) -> str | None:
 
     The words of a denial name the object, so counting by them would count every object apart.
     """
-    if reason is None or reason in CATALOGUE:
+    if reason is None or reason in CATALOGUE or _DENIED_CODE.fullmatch(reason):
         return reason
     denied = _DENIED_ACTION.search(reason)
     if denied is not None:

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from crr_monitor.core.events import Event
     from crr_monitor.core.topology import Topology
 
+# Looking up a member of an enumeration takes longer than a global name.
+SOURCE, REPLICA = Mark.SOURCE, Mark.REPLICA
+
 
 def interpret(event: Event, topology: Topology) -> Evidence | None:
     """The event as evidence, or ``None`` when it leaves no record: no enabled rule of a known topology takes the write.
 
     With an empty topology every write is evidence, since any bucket may turn out to be a source or a destination.
     """
-    if isinstance(event, Written):
+    if type(event) is Written:
         return _written(event, topology)
     if isinstance(event, Failed):
         return _failed(event, topology)
@@ -35,22 +38,22 @@ def interpret(event: Event, topology: Topology) -> Evidence | None:
 def _written(event: Written, topology: Topology) -> Evidence | None:
     expected: tuple[Expectation, ...] = ()
     replica_of: tuple[Origin, ...] = ()
-    account, region = event.account, event.region
-    if topology:
-        if event.mark is not Mark.REPLICA:
+    bucket, mark, account, region = event.bucket, event.mark, event.account, event.region
+    if topology.any_rules:
+        if mark is not REPLICA:
             expected = topology.expected(event)
-        if event.mark is not Mark.SOURCE:
-            replica_of = () if event.by_lifecycle else topology.origins(event.bucket, event.key, event.delete_marker)
-        if not expected and not replica_of and event.mark is not Mark.REPLICA:
+        if mark is not SOURCE and not event.by_lifecycle:
+            replica_of = topology.origins(bucket, event.key, event.delete_marker)
+        if not expected and not replica_of and mark is not REPLICA:
             return None
         if account is None or region is None:
-            known_account, known_region = topology.place(event.bucket)
+            known_account, known_region = topology.place(bucket)
             account, region = account or known_account, region or known_region
     sighting = Sighting(
-        event.bucket,
+        bucket,
         event.at,
         event.whole_seconds,
-        event.mark,
+        mark,
         event.delete_marker,
         event.size,
         event.etag,
@@ -98,7 +101,7 @@ def _source_write(event: Failed | Confirmed | Awaited, source: str, topology: To
     )
 
 
-def _failed(event: Failed, topology: Topology) -> Evidence:
+def _failed(event: Failed, topology: Topology) -> Evidence | None:
     sightings: tuple[Sighting, ...] = ()
     if event.source is not None and not event.metadata:
         sightings = _source_write(event, event.source, topology)
@@ -125,6 +128,8 @@ def _failed(event: Failed, topology: Topology) -> Evidence:
         destination = None if kind is ClaimKind.GONE else event.destination
         claim = Claim(kind, event.source, destination, event.at, event.whole_seconds, event.label, event.rule_id)
         claims = (claim,)
+    if not (sightings or failures or claims):  # a benign reason, and no source to say it of
+        return None
     return Evidence(event.key, event.version_id, sightings, failures, claims)
 
 
@@ -162,7 +167,7 @@ _ANSWER_CLAIMS = {
 }
 
 
-def _answered(event: Answered) -> Evidence:
+def _answered(event: Answered) -> Evidence | None:
     if event.says == "failed":
         # S3 tells that it failed, not when: the time of asking would be an invention.
         failure = Failure(
@@ -171,7 +176,7 @@ def _answered(event: Answered) -> Evidence:
         return Evidence(event.key, event.version_id, failures=(failure,))
     kind = _ANSWER_CLAIMS.get(event.says)
     if kind is None:  # still pending: nothing new
-        return Evidence(event.key, event.version_id)
+        return None
     claim = Claim(kind, event.bucket, event.destination, None, False, event.label)  # noqa: FBT003
     return Evidence(event.key, event.version_id, claims=(claim,))
 

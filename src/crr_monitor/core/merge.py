@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Part = TypeVar("Part", Sighting, Failure, Claim, Expectation)
 
+REPLICA = Mark.REPLICA
 TimeOrder = tuple[int, bool, int]
 Identity = tuple[str | int, ...]
 
@@ -42,8 +43,8 @@ def merge(one: Evidence, other: Evidence) -> Evidence:
         one.key,
         one.version_id,
         union(one.sightings, other.sightings, _sighting_key, merge_sightings),
-        union(one.failures, other.failures, _failure_key, _merge_failures),
-        union(one.claims, other.claims, _claim_key, _merge_claims),
+        union(one.failures, other.failures, _failure_key, _merge_failures) if other.failures else one.failures,
+        union(one.claims, other.claims, _claim_key, _merge_claims) if other.claims else one.claims,
     )
 
 
@@ -80,7 +81,7 @@ def _union_of_two(
 
 def _sighting_key(part: Sighting) -> Identity:
     # In Ceph's multisite a version is written and synced in buckets of the same name.
-    return (part.bucket, part.mark is Mark.REPLICA)
+    return (part.bucket, part.mark is REPLICA)
 
 
 def _failure_key(part: Failure) -> Identity:

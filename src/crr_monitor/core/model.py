@@ -63,7 +63,7 @@ class Copy(Struct, frozen=True, gc=False):
 class Record(Struct, frozen=True, gc=False):
     """Everything known about one object version. ``sort_at``: ``written_at``, else the first sighting.
 
-    ``undecided``: it was written in several buckets, and nothing yet tells which of them is the source. ``uncertain``: that, or for at
+    ``undecided``: it was written in several buckets (``seen_in``), and nothing yet tells which of them is the source. ``uncertain``: that, or for at
     least one destination it is not known whether a rule takes the version. ``settled``: nothing of it can still change by itself, nor waits
     for a repair.
     """
@@ -84,6 +84,7 @@ class Record(Struct, frozen=True, gc=False):
     undecided: bool = False
     uncertain: bool = False
     settled: bool = True
+    seen_in: tuple[str, ...] = ()
 
     @property
     def visible_copies(self) -> tuple[Copy, ...]:

@@ -101,10 +101,16 @@ def _one_per_bucket(parts: list[Sighting]) -> list[Sighting]:
 
 def find_source(evidence: Evidence) -> tuple[str | None, bool]:
     """The source bucket (``None``: not known), and whether the roles of the buckets are undecided."""
-    if not evidence.failures and not evidence.claims:
-        marked = [part for part in evidence.sightings if part.mark is SOURCE]
-        if len(marked) == 1:
-            return marked[0].bucket, False
+    if not (evidence.failures or evidence.claims):
+        only = None
+        for part in evidence.sightings:
+            if part.mark is SOURCE:
+                if only is not None:
+                    break
+                only = part.bucket
+        else:
+            if only is not None:
+                return only, False
     named = {part.bucket for part in evidence.sightings if part.mark is SOURCE}
     replicas = {part.bucket for part in evidence.sightings if part.mark is REPLICA}
     # A replica's bucket reports failures of metadata too (replica modification sync), so those name no source.
@@ -121,9 +127,14 @@ def find_source(evidence: Evidence) -> tuple[str | None, bool]:
     unmarked = [part for part in evidence.sightings if part.bucket not in replicas]
     source, undecided = _source_by_topology_or_time(unmarked, alone=len(unmarked) == 1 and not replicas)
     if source is None and not undecided and evidence.failures:
-        seen = replicas.union(part.bucket for part in evidence.sightings)
-        source = min((part.source for part in evidence.failures if part.source and part.source not in seen), default=None)
+        source = _named_by_metadata(evidence, replicas)
     return source, undecided
+
+
+def _named_by_metadata(evidence: Evidence, replicas: set[str]) -> str | None:
+    """Where nobody saw the source: a bucket that reported a failure of metadata, and in which no replica was seen."""
+    seen = replicas.union(part.bucket for part in evidence.sightings)
+    return min((part.source for part in evidence.failures if part.source and part.source not in seen), default=None)
 
 
 def _first_of_named(evidence: Evidence, named: set[str]) -> str:
@@ -255,18 +266,22 @@ def _bare_copy(
         return Copy(bucket, status, account, region, rule_id)
     if rule_id is None and len(sighting.replica_of) == 1:
         rule_id = sighting.replica_of[0].rule_id or None
+    at = sighting.at
     return Copy(
         bucket,
         status,
         sighting.account or account,
         sighting.region or region,
         rule_id,
-        sighting.at,
-        None if written_at is None else lag_between(written_at, sighting.at),
+        at,
+        None if written_at is None else lag_between(written_at, at),
         None,
         None,
         "replica-event",
-        whole_seconds=sighting.whole_seconds,
+        False,  # noqa: FBT003 - not repaired, and no failure of metadata: by position, as it is made for nearly every copy
+        None,
+        None,
+        sighting.whole_seconds,
     )
 
 
@@ -400,7 +415,11 @@ def _record(
         sizes = [part.size for part in evidence.sightings if part.size is not None]
         size = min(sizes) if sizes else None
     tied = undecided and len(evidence.sightings) > 1
-    status, uncertain, settled = _version_status(copies)
+    present, whole_seconds = 0, origin is not None and origin.whole_seconds
+    for copy in copies:
+        present |= 1 << copy.status
+        whole_seconds = whole_seconds or copy.whole_seconds
+    status, uncertain, settled = VERSION_STATUS[present]
     return Record(
         evidence.key,
         evidence.version_id,
@@ -414,19 +433,12 @@ def _record(
         None if marker else size,
         None if marker else etag,
         written_at,
-        (origin is not None and origin.whole_seconds) or any([copy.whole_seconds for copy in copies]),
+        whole_seconds,
         tied,
         uncertain or tied,
         settled and not tied,
+        tuple([part.bucket for part in evidence.sightings]) if tied else (),
     )
-
-
-def _version_status(copies: tuple[Copy, ...]) -> tuple[Status, bool, bool]:
-    """Status of the version, whether anything is uncertain, and whether all is settled."""
-    present = 0
-    for copy in copies:
-        present |= 1 << copy.status
-    return VERSION_STATUS[present]
 
 
 def _only_possible_origin(evidence: Evidence, source: str | None) -> Origin | None:

@@ -49,13 +49,13 @@ def parse_time(text: str) -> tuple[int, bool]:
     Raises:
         BadTimeError: the text is no time, or has no zone: guessing a zone would invent a fact.
     """
+    if len(text) == 20:  # noqa: PLR2004 - 2026-11-22T07:00:00Z
+        return _parse_seconds(text)
     if len(text) == 24 and text[19] == "." and text[23] == "Z":  # noqa: PLR2004 - 2026-11-22T07:00:00.168Z
         fraction = text[20:23]
         if fraction.isdecimal() and fraction.isascii():
             # The whole second is shared by many events, so its parse is cached; the fraction is not.
             return _parse_seconds(text[:19] + "Z")[0] + int(fraction), False
-    if len(text) == 20:  # noqa: PLR2004 - 2026-11-22T07:00:00Z
-        return _parse_seconds(text)
     return _parse_any(text)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes that replication never takes (Glacier Flexible Retrieval, Deep Archive)."""
 
+YES, NO = Taken.YES, Taken.NO
+
 
 class TopologyError(ValueError):
     """A topology document breaks its form; the text names the entry, the field and what is allowed."""
@@ -83,8 +85,8 @@ def _replicates(rule: Rule, event: Written) -> Taken | None:
             return None
         return Taken.NO if event.by_lifecycle else Taken.YES
     if (event.kms and not rule.kms) or event.storage_class in ARCHIVED:
-        return Taken.NO
-    return Taken.YES
+        return NO
+    return YES
 
 
 class _Destination(Struct, frozen=True):
@@ -95,6 +97,12 @@ class _Destination(Struct, frozen=True):
 
     def expect(self, event: Written, *, in_force: bool) -> Expectation | None:
         """The answer of the first rule that matches; where that one is not sure, all that may decide have to agree."""
+        first = self.rules[0]
+        if not first.tags and event.key.startswith(first.prefix):  # it matches, so nothing else is asked
+            taken = _replicates(first, event)
+            if taken is None:
+                return None
+            return self.answers[first.rule_id][taken if in_force or taken is NO else Taken.EARLIER]
         outcomes: list[tuple[Rule, Taken | None]] = []
         excluded: Rule | None = None
         for rule in self.rules:
@@ -135,7 +143,7 @@ class Topology:
 
     def __init__(self, configs: Iterable[BucketConfig] = ()) -> None:
         self.configs: tuple[BucketConfig, ...] = tuple(configs)
-        self._any_rules = any(config.rules for config in self.configs)
+        self.any_rules = any(config.rules for config in self.configs)
         self._places: dict[str, BucketConfig] = {}
         for config in self.configs:
             known = self._places.get(config.bucket)
@@ -148,7 +156,7 @@ class Topology:
 
     def __bool__(self) -> bool:
         """Whether any rule is known; without one, pairs are inferred from the replica writes that are seen."""
-        return self._any_rules
+        return self.any_rules
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Topology) and self.configs == other.configs

@@ -168,7 +168,7 @@ class _Summing:
     def _look_at(self, share: Share, slot: int) -> None:
         group = self._group(share.key.source, share.key.destination)
         backlog = group.marker_backlog if share.key.delete_marker else group.backlog
-        age = self._as_of - share.key.slot
+        age = max(0, self._as_of - share.key.slot)  # clocks that cross give 0
         backlog.oldest = age if backlog.oldest is None else max(age, backlog.oldest)
         if slot in self._cut_slots:
             backlog.by_age[_age_name(age)] += 1

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from crr_monitor.core.events import Answered
-from crr_monitor.core.evidence import Evidence
 from crr_monitor.core.interpret import interpret
 from crr_monitor.core.merge import merge
 from crr_monitor.decode import Decoded, decode
 from crr_monitor.stores.base import Counts, Position, VersionKey
+from crr_monitor.stores.packed import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from crr_monitor.core.events import Event
+    from crr_monitor.core.evidence import Evidence
     from crr_monitor.core.topology import Topology
     from crr_monitor.sources.base import Piece, Source
 
@@ -44,9 +45,12 @@ class Rejected(Struct, frozen=True, array_like=True):
 
 
 class Gathered(Struct, array_like=True):
-    """A batch, ready to be stored. ``newest`` is the latest time (milliseconds) that an event in it carries."""
+    """A batch, ready to be stored: evidence as key, version id and packed body.
 
-    evidence: list[Evidence]
+    ``newest`` is the latest time (milliseconds) that an event in it carries.
+    """
+
+    evidence: list[tuple[str, str, bytes]]
     positions: list[Position]
     counts: Counts
     rejected: list[Rejected]
@@ -62,9 +66,10 @@ def collect(events: Iterable[Event], topology: Topology, into: dict[VersionKey, 
         news = interpret(event, topology)
         if news is None:
             continue
-        key = (event.key, event.version_id)
-        known = into.get(key)
-        into[key] = news if known is None else merge(known, news)
+        version = (event.key, event.version_id)
+        known = into.setdefault(version, news)
+        if known is not news:
+            into[version] = merge(known, news)
     return None if newest < 0 else newest
 
 
@@ -89,15 +94,15 @@ class Gatherer:
     def take(self, source: Source, piece: Piece) -> None:
         """Decode a piece and merge what it tells. Only what fits into memory is rejected here."""
         decoded = Decoded()
-        for position, data in zip(piece.positions, piece.data, strict=True):
+        malformed = decoded.malformed
+        for index, data in enumerate(piece.data):
             decode(data, decoded)
-            if decoded.malformed:
-                self._rejected.extend(
-                    Rejected(source.name, position, bad.reason, bad.message) for bad in decoded.malformed
-                )
-                self._counts.malformed += len(decoded.malformed)
-                decoded.malformed.clear()
-            self._bytes += len(data)
+            if malformed:
+                position = piece.positions[index]
+                self._rejected.extend(Rejected(source.name, position, bad.reason, bad.message) for bad in malformed)
+                self._counts.malformed += len(malformed)
+                malformed.clear()
+        self._bytes += sum(map(len, piece.data))
         for broken in piece.broken:
             self._counts.malformed += 1
             if isinstance(broken.data, bytes):
@@ -129,7 +134,7 @@ class Gatherer:
         if not self._positions:
             return None
         batch = Gathered(
-            list(self._evidence.values()),
+            [(part.key, part.version_id, pack(part)) for part in self._evidence.values()],
             list(self._positions.values()),
             self._counts,
             self._rejected,

@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from crr_monitor.process.gather import BATCH_EVENTS
 from crr_monitor.process.reading import Child, Order, Task, read_here
 from crr_monitor.sources.files import Seen, check_resume
-from crr_monitor.sources.stream import STDIN
 from crr_monitor.stores.base import Batch, Counts
+from crr_monitor.stores.packed import PackedEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,16 +135,16 @@ class Ingest:
     def _wants_child(self, tasks: Sequence[tuple[FileSource, int]]) -> bool:
         if self._child is not None:
             return self._child and bool(tasks)
-        if any(source.name == STDIN for source, _ in tasks) or (os.cpu_count() or 1) < 2:  # noqa: PLR2004
-            return False
-        return sum(source.size or CHILD_BYTES for source, _ in tasks) >= CHILD_BYTES
+        sizes = [source.size for source, _ in tasks]
+        # What comes through a pipe may come slowly, and is stored as it comes.
+        return None not in sizes and (os.cpu_count() or 1) > 1 and sum(filter(None, sizes)) >= CHILD_BYTES
 
     def _store_batch(self, batch: Gathered) -> None:
         """First the rejects, then the rest in one transaction."""
         for rejected in batch.rejected:
             self._rejects.write(rejected.source, rejected.position, rejected.reason, rejected.data)
         self._rejects.sync()
-        evidence = {(part.key, part.version_id): part for part in batch.evidence}
+        evidence = PackedEvidence({(key, version_id): body for key, version_id, body in batch.evidence})
         self.totals.records_changed += self._store.apply(
             Batch(evidence, batch.positions, batch.counts, batch.newest)
         )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from crr_monitor.sources.base import Chunks, Piece, Source
 
 LENGTH_BYTES = 4
+READ_BYTES = 1 << 18
+"""Uncompressed bytes taken at once: what is split and decoded stays in a core's cache."""
+
 QUEUED_BATCHES = 2
 """Batches that wait to be stored: enough to keep both processes busy, and little memory."""
 
@@ -76,7 +79,7 @@ def read_here(
     gatherer = Gatherer(topology, batch_events)
     try:
         for source, start in sources:
-            for piece in source.pieces(start):
+            for piece in source.pieces(start, READ_BYTES):
                 for broken in piece.broken:
                     if not isinstance(broken.data, bytes):
                         # At once: these bytes are gone with the next piece.
@@ -190,7 +193,7 @@ def _child_answers(order: Order) -> Iterator[Answer]:
     try:
         for index, task in enumerate(order.tasks):
             source = FileSource(task.name)
-            for piece in source.pieces(task.start):
+            for piece in source.pieces(task.start, READ_BYTES):
                 if _too_long(piece):
                     yield from map(Answer, _given(gatherer))
                     yield Answer(stay=index)

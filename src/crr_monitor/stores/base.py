@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from crr_monitor.core.merge import merge
 from crr_monitor.core.model import Record, Status
-from crr_monitor.core.statistics import Share, shares
+from crr_monitor.core.statistics import SLOT_MS, Share, shares
 from crr_monitor.core.status import derive
 from crr_monitor.core.times import DAY_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from crr_monitor.core.evidence import Evidence
     from crr_monitor.core.statistics import Cell, CellKey
@@ -40,6 +40,10 @@ class Retention(Struct, frozen=True):
     settled: int = DAY_MS
     unsettled: int = 14 * DAY_MS
     statistics: int = 400 * DAY_MS
+
+    def oldest_slot(self, now: int) -> int:
+        """The first slot whose statistics are kept; of earlier ones nothing is counted any more."""
+        return (now - self.statistics) // SLOT_MS
 
 
 class Position(Struct, frozen=True):
@@ -78,7 +82,7 @@ class Batch(Struct):
     ``evidence`` is merged within the batch. ``newest_event`` is the latest time (milliseconds) that any event in it carries.
     """
 
-    evidence: dict[VersionKey, Evidence] = field(default_factory=dict)
+    evidence: Mapping[VersionKey, Evidence] = field(default_factory=dict)
     positions: list[Position] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     newest_event: int | None = None
@@ -133,12 +137,13 @@ class Store(Protocol):
     def versions(self, bucket: str, key: str, version_id: str | None = None) -> list[Record]:
         """The records of one object, newest write first: those with the bucket as source or as destination.
 
-        Uncertain and undecided records are given too.
+        Uncertain records are given too, and undecided ones for each bucket in which the version was written.
         """
 
     def records(self, query: Query) -> Iterator[Record]:
         """Listed records that match, newest write first. Streams: nothing is collected beforehand.
 
+        Read a listing to its end before the same handle changes the store.
         A record matches ``destination`` if any copy goes there. ``uncertain`` lists what is uncertain instead.
         """
 
@@ -211,8 +216,12 @@ def matches(record: Record, query: Query) -> bool:
 
 
 def is_about(record: Record, bucket: str) -> bool:
-    """Whether the bucket is the record's source or one of its destinations."""
-    return record.source_bucket == bucket or any(copy.bucket == bucket for copy in record.copies)
+    """Whether the bucket is the record's source or one of its destinations, or may yet turn out to be."""
+    return (
+        record.source_bucket == bucket
+        or any(copy.bucket == bucket for copy in record.copies)
+        or bucket in record.seen_in
+    )
 
 
 def system_clock() -> int:

@@ -107,8 +107,10 @@ class MemoryStore:
         state.rows[key] = _Row(change.evidence, change.record, now, counted_before=counted_before)
         if not counted_before:
             self._step("statistics")
-            move(state.cells, change.old, change.new)
-            for share in (*change.old, *change.new):
+            oldest = self._retention.oldest_slot(now)
+            old, new = ([share for share in part if share.key.slot >= oldest] for part in (change.old, change.new))
+            move(state.cells, old, new)
+            for share in (*old, *new):
                 if share.key in state.cells and state.cells[share.key].empty:
                     del state.cells[share.key]
         return int(change.listed)
@@ -120,7 +122,7 @@ class MemoryStore:
             if row.record.key == key
             and (version_id is None or row.record.version_id == version_id)
             and (row.record.status is not Status.HIDDEN)
-            and (is_about(row.record, bucket) or row.record.undecided)
+            and is_about(row.record, bucket)
         ]
         return sorted(found, key=lambda record: -record.sort_at)
 
@@ -171,11 +173,12 @@ class MemoryStore:
             settled += row.record.settled
             expired += not row.record.settled
             self._forget(state, key, row)
-        oldest = (now - self._retention.statistics) // SLOT_MS
+        oldest = self._retention.oldest_slot(now)
         outdated = [key for key in state.cells if key.slot < oldest]
         for cell_key in outdated:
             del state.cells[cell_key]
-        state.forgotten = {key: slot for key, slot in state.forgotten.items() if slot >= oldest}
+        if outdated:
+            state.forgotten = {key: slot for key, slot in state.forgotten.items() if slot >= oldest}
         self._step("commit")
         self._state = state
         return Purged(settled, expired, len(outdated))
@@ -187,7 +190,7 @@ class MemoryStore:
             return
         if not row.counted_before:
             for share in counted:
-                if share.status is Status.PENDING:
+                if share.status is Status.PENDING and share.key in state.cells:
                     state.cells[share.key].expire(share)
         state.forgotten[key] = counted[0].key.slot
 

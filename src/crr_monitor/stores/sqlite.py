@@ -8,16 +8,14 @@ of a key stand together.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from crr_monitor.core.evidence import Claim, Evidence, Failure, Sighting
 from crr_monitor.core.model import VISIBLE, Status
 from crr_monitor.core.statistics import SLOT_MS, Cell, CellKey, move, shares
 from crr_monitor.core.status import derive
@@ -35,14 +33,15 @@ from crr_monitor.stores.base import (
     pending_shares,
     system_clock,
 )
-from crr_monitor.stores.sqlite_schema import check_ours, migrate
+from crr_monitor.stores.packed import PackedEvidence, pack, unpack
+from crr_monitor.stores.sqlite_schema import check_ours, migrate, use_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Share
-    from crr_monitor.stores.base import Batch, Change, Query, VersionKey
+    from crr_monitor.stores.base import Batch, Query, VersionKey
 
 OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
 """Bits of ``version.flags``: not settled; some copy (or the source) uncertain; statistics have it from before a purge."""
@@ -50,10 +49,7 @@ OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
 _CHUNK = 400
 _PLACES = ",".join("?" * _CHUNK)
 
-_Body = tuple[tuple[Sighting, ...], tuple[Failure, ...], tuple[Claim, ...]]
-_encoder = msgspec.msgpack.Encoder()
-_encode = _encoder.encode
-_body_decoder = msgspec.msgpack.Decoder(_Body)
+_encode = msgspec.msgpack.Encoder().encode
 _cell_decoder = msgspec.msgpack.Decoder(Cell)
 _configs_decoder = msgspec.msgpack.Decoder(list[BucketConfig])
 
@@ -66,10 +62,6 @@ def version_hash(key: str, version_id: str) -> bytes:
 def key_hash(key: str) -> bytes:
     """8 bytes."""
     return hashlib.blake2b(key.encode(), digest_size=8).digest()
-
-
-def _evidence(key: str, version_id: str, body: bytes) -> Evidence:
-    return Evidence(key, version_id, *_body_decoder.decode(body))
 
 
 class SqliteStore:
@@ -108,10 +100,17 @@ class SqliteStore:
         except OSError as error:
             message = f"cannot make the folder of the store {self.path}: {error.strerror}"
             raise StoreError(message) from error
+        if self.path.is_dir():
+            message = f"{self.path} is a folder: name a file in it with --store"
+            raise StoreError(message)
+        if self.path.exists():
+            # Read-only, so that another program's file stays as it is, its write-ahead log included.
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as db:
+                check_ours(db, self.path)
         db = sqlite3.connect(self.path, isolation_level=None, timeout=30, cached_statements=64)
         try:
-            check_ours(db, self.path)
-            db.execute("PRAGMA journal_mode = WAL")
+            use_wal(db)
             # Each commit is on the disk before its messages count as read.
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA cache_size = -65536")
@@ -184,27 +183,28 @@ class SqliteStore:
         counted = set(_select(db, "SELECT id, 1 FROM forgotten WHERE id IN", fresh)) if _any_forgotten(db) else set()
         cells: dict[CellKey, Cell] = {}
         inserts, updates, changed = [], [], 0
+        bodies = batch.evidence.bodies if isinstance(batch.evidence, PackedEvidence) else {}
         for id_ in order:
-            row = known.get(id_)
-            old = None if row is None else _evidence(row[2], row[3], row[4])
-            change = advance(old, batch.evidence[ids[id_]])
+            row, version = known.get(id_), ids[id_]
+            old = None if row is None else unpack(row[2], row[3], row[4])
+            change = advance(old, batch.evidence[version])
             if change is None:
                 continue
             changed += change.listed
             counted_before = id_ in counted if row is None else bool(row[1] & COUNTED_BEFORE)
             if not counted_before:
                 move(cells, change.old, change.new)
-            values = _columns(change, now, counted_before=counted_before)
+            values = _columns(change.record, now, counted_before=counted_before)
             if row is None:
-                inserts.append((*values, id_, change.evidence.key, change.evidence.version_id))
+                inserts.append((*values, bodies.get(version) or pack(change.evidence), id_, *version))
             else:
-                updates.append((*values, row[0]))
+                updates.append((*values, pack(change.evidence), row[0]))
         self._step("insert")
         db.executemany(_INSERT, inserts)
         self._step("update")
         db.executemany(_UPDATE, updates)
         self._step("statistics")
-        _add_cells(db, cells)
+        _add_cells(db, cells, self._retention.oldest_slot(now))
         return changed
 
     def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
@@ -226,7 +226,7 @@ class SqliteStore:
             cells: dict[CellKey, Cell] = {}
             forgotten = []
             for _, id_, flags, key, version_id, body in rows:
-                counted = shares(derive(_evidence(key, version_id, body)))
+                counted = shares(derive(unpack(key, version_id, body)))
                 if counted:
                     forgotten.append((id_, counted[0].key.slot))
                     if not flags & COUNTED_BEFORE:
@@ -235,8 +235,8 @@ class SqliteStore:
             db.executemany("DELETE FROM version WHERE n = ?", ((row[0],) for row in rows))
             self._step("marks")
             db.executemany("INSERT OR IGNORE INTO forgotten(id, slot) VALUES (?, ?)", forgotten)
-            _add_cells(db, cells)
-            oldest = (now - self._retention.statistics) // SLOT_MS
+            oldest = self._retention.oldest_slot(now)
+            _add_cells(db, cells, oldest)
             self._step("outdated")
             outdated = db.execute("DELETE FROM cell WHERE slot < ?", (oldest,)).rowcount
             if outdated:
@@ -254,7 +254,7 @@ class SqliteStore:
             rows = self._rows("id = ?", (version_hash(key, version_id),))
         with self._errors():
             found = [record for record, _ in rows if record.key == key and record.status is not Status.HIDDEN]
-        found = [record for record in found if is_about(record, bucket) or record.undecided]
+        found = [record for record in found if is_about(record, bucket)]
         return sorted(found, key=lambda record: -record.sort_at)
 
     def records(self, query: Query) -> Iterator[Record]:
@@ -266,20 +266,21 @@ class SqliteStore:
         """A superset of what is asked for, newest first; :func:`matches` has the last word."""
         conditions, values = _conditions(query)
         if query.uncertain:
-            condition = f"open = 1 AND flags & {UNCERTAIN}{conditions} ORDER BY sort_at DESC"
-            return (record for record, _ in self._rows(condition, values))
-        statuses = VISIBLE if query.status is None else (query.status,)
-        # The index gives each status in order; merging these walks costs less than a second index on every insert.
-        walks = [
-            (record for record, _ in self._rows(f"status = {status:d}{conditions} ORDER BY sort_at DESC", values))
-            for status in statuses
-        ]
-        return heapq.merge(*walks, key=lambda record: -record.sort_at)
+            walks = [f"open = 1 AND flags & {UNCERTAIN}{conditions}"]
+        else:
+            # The index gives each status in order; merging these walks costs less than a second index on every insert.
+            statuses = VISIBLE if query.status is None else (query.status,)
+            walks = [f"status = {status:d}{conditions}" for status in statuses]
+        # One statement sees one state of the store: a record that changes its status meanwhile is listed once.
+        sql = f"{' UNION ALL '.join(_ROWS + walk for walk in walks)} ORDER BY sort_at DESC"
+        return (record for record, _ in self._read(sql, values * len(walks)))
 
     def _rows(self, condition: str, values: tuple[object, ...]) -> Iterator[tuple[Record, int]]:
-        sql = f"SELECT key, version_id, body, flags FROM version WHERE {condition}"  # noqa: S608 - our own texts
-        for key, version_id, body, flags in self._db.execute(sql, values):
-            yield derive(_evidence(key, version_id, body)), flags
+        return self._read(_ROWS + condition, values)
+
+    def _read(self, sql: str, values: tuple[object, ...]) -> Iterator[tuple[Record, int]]:
+        for key, version_id, body, flags, _ in self._db.execute(sql, values):
+            yield derive(unpack(key, version_id, body)), flags
 
     def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
         low = -(2**62) if since is None else -(-since // SLOT_MS)
@@ -327,18 +328,17 @@ class SqliteStore:
 _INSERT = (
     "INSERT INTO version(status, flags, open, sort_at, changed_at, body, id, key, version_id) VALUES (?,?,?,?,?,?,?,?,?)"
 )
+_ROWS = "SELECT key, version_id, body, flags, sort_at FROM version WHERE "
 _UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=? WHERE n=?"
 _IGNORED = "ignored:"
 
 
-def _columns(change: Change, now: int, *, counted_before: bool) -> tuple[object, ...]:
-    record, evidence = change.record, change.evidence
+def _columns(record: Record, now: int, *, counted_before: bool) -> tuple[object, ...]:
     flags = (OPEN, OPEN | UNCERTAIN)[record.uncertain] if not record.settled else 0
     if counted_before:
         flags |= COUNTED_BEFORE
-    body = _encode((evidence.sightings, evidence.failures, evidence.claims))
     # A plain int: the driver would look for an adapter for anything else.
-    return (int(record.status), flags, flags & OPEN, record.sort_at, now, body)
+    return (int(record.status), flags, flags & OPEN, record.sort_at, now)
 
 
 def _select(db: sqlite3.Connection, sql: str, ids: Sequence[bytes]) -> dict[bytes, tuple]:  # type: ignore[type-arg]
@@ -359,7 +359,7 @@ def _any_forgotten(db: sqlite3.Connection) -> bool:
 def _conditions(query: Query) -> tuple[str, tuple[object, ...]]:
     parts: list[str] = []
     values: list[object] = []
-    if query.prefix:
+    if query.prefix and "\0" not in query.prefix:  # SQLite's substr ends there
         parts.append("substr(key, 1, ?) = ?")
         values.extend([len(query.prefix), query.prefix])
     if query.since is not None:
@@ -382,8 +382,10 @@ def _expire(cells: dict[CellKey, Cell], counted: Iterable[Share]) -> None:
             cells.setdefault(share.key, Cell()).expire(share)
 
 
-def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell]) -> None:
+def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], oldest: int) -> None:
     for key, change in cells.items():
+        if key.slot < oldest:  # its statistics have left: there is nothing to take back from
+            continue
         row = db.execute(
             "SELECT body FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key
         ).fetchone()

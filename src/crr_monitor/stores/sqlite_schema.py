@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 from crr_monitor.stores.base import StoreError
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
+
+_TRIES = 100
+_PAUSE_SECONDS = 0.02
 
 APPLICATION_ID = 0x43525231
 """Marks the file as ours (``PRAGMA application_id``): "CRR1"."""
@@ -44,15 +48,30 @@ def check_ours(db: sqlite3.Connection, path: Path) -> None:
     Raises:
         StoreError: the file belongs to another program, or was made by a newer version of this one.
     """
+    db.execute("BEGIN")  # one look: another process may be making the file
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    db.execute("ROLLBACK")
     if application != APPLICATION_ID and (tables or application):
         message = f"{path} is a database of another program: name another file with --store"
         raise StoreError(message)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         message = f"{path} was made by a newer version of CRR Monitor (schema {version}): upgrade, or name another file"
         raise StoreError(message)
+
+
+def use_wal(db: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. Unlike other statements this one does not wait for a process that does so too."""
+    for left in reversed(range(_TRIES)):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not left or error.sqlite_errorname != "SQLITE_BUSY":
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def migrate(db: sqlite3.Connection) -> None:

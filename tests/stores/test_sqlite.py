@@ -1,0 +1,343 @@
+"""What only a database file can get wrong: other people's files, full disks, old schemas, processes that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crr_monitor.core.model import Status
+from crr_monitor.stores import sqlite_schema
+from crr_monitor.stores.base import Counts, Position, Query, StoreError
+from crr_monitor.stores.sqlite import SqliteStore
+from tests.factories import AT, KEY, REPLICA, SOURCE, batch_of, replica, user_write
+from tests.stores.contract import everything, total, versions_at
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the store is to be."""
+    return tmp_path / "store.db"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All data in a folder, byte for byte: neither empty files nor the shared memory of a write-ahead log are any."""
+    found = {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.endswith("-shm")}
+    return {name: data for name, data in found.items() if data}
+
+
+def refusal(path: Path, **options: Any) -> str:  # noqa: ANN401 - any option of the store
+    """The text with which a file is refused."""
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, **options)
+    return str(caught.value)
+
+
+class TestOpening:
+    """Which files are taken, and what a refusal says."""
+
+    def test_reopened(self, path: Path) -> None:
+        """What was stored is there when the file is opened again."""
+        with closing(SqliteStore(path)) as store:
+            store.apply(batch_of(user_write(), positions=[Position("one", 3)]))
+            before = everything(store)
+        with closing(SqliteStore(path)) as store:
+            assert everything(store) == before
+
+    def test_folder_is_made(self, path: Path) -> None:
+        """The folder of a new store is made."""
+        SqliteStore(path.parent / "a" / "b" / "store.db").close()
+        assert (path.parent / "a" / "b" / "store.db").is_file()
+
+    def test_text_path(self, path: Path) -> None:
+        """A path may hold characters that mean something in a URI."""
+        odd = path.parent / "a b?mode=ro#é%20.db"
+        SqliteStore(str(odd)).close()
+        SqliteStore(str(odd)).close()
+        assert [file.name for file in path.parent.iterdir()] == [odd.name]
+
+    def test_missing(self, path: Path) -> None:
+        """A missing file is not made when it is only to be read."""
+        assert refusal(path, create=False) == (
+            f"no store at {path}: ingest something first, or name another one with --store"
+        )
+        assert not path.exists()
+
+    @pytest.mark.parametrize("journal", ["delete", "wal"])
+    def test_another_programs_database(self, path: Path, journal: str) -> None:
+        """Another program's database is refused and left as it is, byte for byte, with its write-ahead log."""
+        script = (
+            "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
+            "db.execute(sys.argv[2]); db.execute('CREATE TABLE t(x)');"
+            "db.execute('INSERT INTO t VALUES (1)'); os._exit(0)"
+        )
+        subprocess.run([sys.executable, "-c", script, str(path), f"PRAGMA journal_mode = {journal}"], check=True)
+        before = contents(path.parent)
+        assert len(before) == (2 if journal == "wal" else 1)
+        assert refusal(path) == f"{path} is a database of another program: name another file with --store"
+        assert contents(path.parent) == before
+
+    def test_another_programs_empty_database(self, path: Path) -> None:
+        """A database without tables that another program has marked as its own is refused too."""
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA application_id = 7")
+        assert "another program" in refusal(path)
+
+    def test_empty_file(self, path: Path) -> None:
+        """An empty file becomes a store."""
+        path.touch()
+        with closing(SqliteStore(path)) as store:
+            assert store.counts() == Counts()
+
+    def test_no_database(self, path: Path) -> None:
+        """A file that is no database is refused as such and left as it is."""
+        path.write_bytes(b"key,version\n" * 100)
+        assert "the file is no SQLite database" in refusal(path)
+        assert path.read_bytes() == b"key,version\n" * 100
+
+    def test_newer_schema(self, path: Path) -> None:
+        """A store of a newer version is refused untouched, and the way out is told."""
+        SqliteStore(path).close()
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA user_version = 99")
+        before = contents(path.parent)
+        assert refusal(path) == (
+            f"{path} was made by a newer version of CRR Monitor (schema 99): upgrade, or name another file"
+        )
+        assert contents(path.parent) == before
+
+    def test_folder_is_a_file(self, path: Path) -> None:
+        """A folder that cannot be made is named with the reason."""
+        path.write_text("no folder")
+        assert refusal(path / "store.db").startswith(f"cannot make the folder of the store {path / 'store.db'}: ")
+
+    def test_path_is_a_folder(self, path: Path) -> None:
+        """A folder is no store."""
+        assert refusal(path.parent) == f"{path.parent} is a folder: name a file in it with --store"
+
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that no user may write to")
+    def test_folder_not_writable(self) -> None:
+        """A folder in which no file can be made is told with what to check."""
+        assert "check that the folder exists and may be written" in refusal(Path("/proc/store.db"))
+
+    def test_made_by_many_at_once(self, path: Path) -> None:
+        """Processes that begin at the same time make one store between them, and none takes it for somebody else's."""
+        wrong: list[StoreError] = []
+        for number in range(15):
+            file = path.with_name(f"{number}.db")
+            threads = [threading.Thread(target=_open_once, args=(file, wrong)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert wrong == []
+
+
+def _open_once(path: Path, wrong: list[StoreError]) -> None:
+    try:
+        SqliteStore(path).close()
+    except StoreError as error:
+        wrong.append(error)
+
+
+def test_waits_for_the_switch_to_wal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process makes the same file, the switch to write-ahead logging is tried again, but not for ever."""
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as db,
+    ):
+        monkeypatch.setattr("time.sleep", lambda _seconds: None)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            sqlite_schema.use_wal(db)
+        monkeypatch.setattr("time.sleep", lambda _seconds: other.execute("ROLLBACK"))
+        sqlite_schema.use_wal(db)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+class TestMigrations:
+    """From one schema to the next."""
+
+    @pytest.mark.parametrize("number", range(len(sqlite_schema.MIGRATIONS[0])))
+    def test_killed_within_a_migration(self, path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        """Stopped before any of its statements a migration leaves the former schema, and the next start goes on."""
+        first = list(sqlite_schema.MIGRATIONS[0])
+        with monkeypatch.context() as patch:
+            broken = (*first[:number], "SELECT killed()")
+            patch.setattr(sqlite_schema, "MIGRATIONS", (broken,))
+            assert "killed" in refusal(path)
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (0,)
+            assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+        with closing(SqliteStore(path)) as store:
+            assert store.apply(batch_of(user_write())) == 1
+
+    def test_next_schema(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A later version brings a file of the present one to its own schema, and what was stored stays."""
+        with closing(SqliteStore(path)) as store:
+            store.apply(batch_of(user_write()))
+            before = everything(store)
+        later = (*sqlite_schema.MIGRATIONS, ("CREATE TABLE later(x)",))
+        monkeypatch.setattr(sqlite_schema, "MIGRATIONS", later)
+        with closing(SqliteStore(path)) as store:
+            assert everything(store) == before
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+    def test_marked_as_ours(self, path: Path) -> None:
+        """The file names its program and its schema."""
+        SqliteStore(path).close()
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"CRR1"),)
+            assert db.execute("PRAGMA user_version").fetchone() == (len(sqlite_schema.MIGRATIONS),)
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_disk_full(path: Path) -> None:
+    """A full disk stops a batch whole, says what to do, and once there is room the same batch goes in."""
+    with closing(SqliteStore(path)) as store:
+        store.apply(batch_of(*versions_at(1)))
+        before = everything(store)
+        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+        store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+        large = batch_of(*versions_at(*range(2, 300)))
+        with pytest.raises(StoreError, match=r"the disk is full: free some space and run it again, nothing was lost"):
+            store.apply(large)
+        assert everything(store) == before
+        store._db.execute("PRAGMA max_page_count = 1000000")
+        assert store.apply(large) == 298
+
+
+def test_damaged(path: Path) -> None:
+    """A damaged file is told as one, with the way out."""
+    with closing(SqliteStore(path)) as store:
+        store.apply(batch_of(*versions_at(*range(500))))
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    with closing(SqliteStore(path)) as store, pytest.raises(StoreError, match="the file is damaged"):
+        list(store.records(Query()))
+
+
+def test_locked(path: Path) -> None:
+    """A store that another process holds too long is told as such, and the batch can be tried again."""
+    with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        store._db.execute("PRAGMA busy_timeout = 10")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="another process has held it"):
+            store.apply(batch_of(user_write()))
+        other.execute("ROLLBACK")
+        assert store.apply(batch_of(user_write())) == 1
+
+
+def test_halves_of_the_id_may_collide(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys whose hashes begin alike stay apart: the key itself decides."""
+    monkeypatch.setattr("crr_monitor.stores.sqlite.key_hash", lambda _key: b"sameness")
+    with closing(SqliteStore(path)) as store:
+        store.apply(batch_of(user_write(key="a", version_id="1"), user_write(key="b", version_id="2")))
+        assert [record.version_id for record in store.versions(SOURCE, "a")] == ["1"]
+        assert [record.version_id for record in store.versions(SOURCE, "b")] == ["2"]
+
+
+def test_many_versions_in_one_batch(path: Path) -> None:
+    """A batch may hold more versions than one statement has places."""
+    numbers = range(1_003)
+    with closing(SqliteStore(path)) as store:
+        assert store.apply(batch_of(*versions_at(*numbers))) == len(numbers)
+        assert store.apply(batch_of(*[replica(version_id=f"v{number}") for number in numbers])) == len(numbers)
+        assert {record.status for record in store.records(Query())} == {Status.COMPLETED}
+        assert total(store).completed == len(numbers)
+
+
+# ------------------------------------------------------------------ processes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WRITER = """
+import os, signal, sys
+from crr_monitor.stores.sqlite import SqliteStore
+from crr_monitor.stores.base import Counts, Position
+from tests.factories import AT, batch_of, replica, user_write
+
+path, kill_at = sys.argv[1], int(sys.argv[2])
+left = kill_at
+
+def step(name):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+
+store = SqliteStore(path, clock=lambda: AT, step=step)
+done = store.position("stream")
+for number in range(0 if done is None else done.position, 30):
+    events = [user_write(version_id=f"v{number + i}", at=AT + number + i, size=7) for i in range(3)]
+    events += [replica(version_id=f"v{number}")]
+    position = Position("stream", number + 1)
+    store.apply(batch_of(*events, counts=Counts(messages=4), positions=[position], newest_event=AT + number))
+    print(number, flush=True)
+store.close()
+"""
+
+
+def start_writer(path: Path, kill_at: int = -1) -> subprocess.Popen[bytes]:
+    """A process that writes 30 batches, from where the last one came, and is killed at a step."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    arguments = [sys.executable, "-c", WRITER, str(path), str(kill_at)]
+    return subprocess.Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.PIPE)
+
+
+def run_writer(path: Path, status: int, kill_at: int = -1) -> None:
+    """Let a writer run until it ends, or is killed at a step."""
+    with start_writer(path, kill_at) as writer:
+        writer.communicate()
+    assert writer.returncode == status
+
+
+def contents_of(path: Path) -> dict[str, Any]:
+    """All that a store shows, and its position in the stream."""
+    with closing(SqliteStore(path)) as store:
+        return {**everything(store), "stream": store.position("stream")}
+
+
+def test_sigkill(path: Path) -> None:
+    """A writer killed five times at different steps and resumed ends in what one undisturbed run makes."""
+    undisturbed = path.with_name("undisturbed.db")
+    run_writer(undisturbed, 0)
+    for kill_at in (4, 33, 17, 50, 28):
+        run_writer(path, -signal.SIGKILL, kill_at)
+    run_writer(path, 0)
+    assert contents_of(path) == contents_of(undisturbed)
+    assert contents_of(path)["counts"] == Counts(messages=120)
+
+
+def test_reader_process(path: Path) -> None:
+    """A reader in another process than the writer sees whole batches only, and is never kept waiting."""
+    SqliteStore(path).close()
+    seen = set()
+    with start_writer(path) as writer, closing(SqliteStore(path, create=False)) as reader:
+        while writer.poll() is None:
+            listed = list(reader.records(Query()))
+            seen.add(len(listed))
+            assert len(listed) == len({record.version_id for record in listed})
+        writer.communicate()
+        assert writer.returncode == 0
+        assert len(list(reader.records(Query()))) == 32
+    assert seen <= {0, *range(3, 33)}
+
+
+def test_versions_after_a_crash(path: Path) -> None:
+    """What a killed writer had committed is read from its write-ahead log, also by one who only reads."""
+    run_writer(path, -signal.SIGKILL, 50)
+    with closing(SqliteStore(path, create=False)) as store:
+        assert [record.status for record in store.versions(REPLICA, KEY, "v0")] == [Status.COMPLETED]
+        assert store.newest() is not None
+        assert store.newest().event_at >= AT  # type: ignore[union-attr]
