@@ -59,9 +59,33 @@ def section(name: str, command: click.Command, context: click.Context) -> str:
     return "\n".join([f"## {name}", "", "```text", *lines, "```", ""])
 
 
+def settings() -> str:
+    """Every setting, as ``config.py`` declares it."""
+    from crr_monitor.config import CONFIG_VARIABLE, SETTINGS  # noqa: PLC0415 - as above
+
+    rows = [
+        f"| `{setting.name}` | `{setting.variable}` | {f'`{setting.flag}`' if setting.flag else ''} | {setting.allowed} "
+        f"| {setting.default} | {setting.meaning} |"
+        for setting in SETTINGS
+    ]
+    return "\n".join(
+        [
+            "## Settings",
+            "",
+            f"From a TOML file (`--config` or `{CONFIG_VARIABLE}` names it), the environment, and options, in rising",
+            "precedence. A wrong value, and a name that is no setting, are errors.",
+            "",
+            "| in the file | in the environment | option | allowed | default | meaning |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 def reference() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *(section(*entry) for entry in commands())])
+    return "\n".join([INTRODUCTION, *(section(*entry) for entry in commands()), settings()])
 
 
 def main(arguments: list[str]) -> int:

@@ -95,7 +95,7 @@ SETTINGS: tuple[Setting, ...] = (
         "statistics_days",
         "whole number",
         400,
-        "how many days statistics stay, counted from when the objects were written",
+        "how many days statistics stay after their last change",
         high=3_650,
     ),
     Setting(

@@ -204,7 +204,7 @@ class TestSince:
     def test_rules_removed_for_a_while(self) -> None:
         """Between the end of a configuration and the beginning of the next one nothing is expected."""
         history = learned(entry(v2()), now=AT - 10)
-        history = learned({"bucket": SOURCE}, now=AT - 5, before=history)
+        history = learned({"bucket": SOURCE, "ReplicationConfiguration": {"Rules": []}}, now=AT - 5, before=history)
         assert self.expectation(history) == {}
         history = learned(entry(v2()), now=AT + 5, before=history)
         assert self.expectation(history) == {REPLICA: Taken.EARLIER}
@@ -213,6 +213,14 @@ class TestSince:
 
 class TestLearn:
     """How news change what is known."""
+
+    def test_a_place_says_nothing_of_rules(self) -> None:
+        """A later list that names a source only as the place of somebody's destination leaves its rules in force."""
+        known = learned(entry(v2()), now=100)
+        later = learned({"bucket": SOURCE, "region": "eu-west-3"}, now=200, before=known)
+        assert [(one.rules, one.since, one.region) for one in later.configs] == [
+            (known.configs[0].rules, 100, "eu-west-3")
+        ]
 
     def test_unchanged_rules_keep_their_beginning(self) -> None:
         """The same file again teaches nothing."""

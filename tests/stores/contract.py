@@ -412,25 +412,57 @@ class StoreContract:
         assert total(store).completed == 1
 
     def test_statistics_leave_after_400_days(self, backend: Backend, store: Store) -> None:
-        """Cells leave 400 days after the time that they are about, and evidence about such times counts no more."""
-        store.apply(batch_of(*versions_at(0, SLOT_MS), *[replica(version_id="v0")]))
-        backend.now = (AT // SLOT_MS + 1) * SLOT_MS + 400 * DAY_MS
-        assert store.purge() == Purged(settled=1, expired=1, cells=1)
-        assert [key.slot for key, _ in store.cells(None, None)] == [AT // SLOT_MS + 1]
-        store.apply(batch_of(*versions_at(0), replica(version_id="v0"), user_write(version_id="late")))
-        assert [key.slot for key, _ in store.cells(None, None)] == [AT // SLOT_MS + 1]
-        assert len(statuses(store)) == 2
+        """Cells leave 400 days after they last changed, by the store's clock, however old the time they are about."""
+        backend.now = AT + 2_000 * DAY_MS
+        batch = batch_of(user_write(size=7), replica())
+        store.apply(batch)
+        counted = total(store)
+        assert store.purge() == Purged()
+        backend.now += 400 * DAY_MS - 1
+        assert (store.purge(), total(store)) == (Purged(settled=1), counted)
+        backend.now += 1
+        assert (store.purge(), total(store)) == (Purged(cells=1), Cell())
 
-    def test_old_records_settle_after_their_statistics_left(self, backend: Backend, store: Store) -> None:
-        """A record whose cell has left still changes and leaves, and no cell appears with less than nothing in it."""
+    def test_a_late_change_keeps_statistics(self, backend: Backend, store: Store) -> None:
+        """What changes late stays late: no cell leaves under its records, and none has less than nothing in it."""
         store.apply(batch_of(*versions_at(0, 1, 2)))
         backend.now = AT + 401 * DAY_MS
         store.apply(batch_of(replica(version_id="v0")))
-        store.purge(limit=1)
-        store.apply(batch_of(replica(version_id="v1"), *[replica(version_id="v2")]))
-        backend.now += DAY_MS
+        for _ in range(3):
+            store.purge(limit=1)
+        assert (total(store).completed, total(store).expired, total(store).pending) == (1, 2, 0)
+        backend.now += 400 * DAY_MS
+        store.purge()
         store.purge()
         assert (list(store.cells(None, None)), statuses(store)) == ([], [])
+
+    def test_what_was_counted_is_remembered_as_long_as_statistics(self, backend: Backend, store: Store) -> None:
+        """A version counts again only after everything that counted it has left."""
+        batch = batch_of(user_write(size=7), replica())
+        store.apply(batch)
+        backend.now += DAY_MS
+        store.purge()
+        backend.now += 400 * DAY_MS - 1
+        store.purge()
+        store.apply(batch)
+        assert total(store) == Cell()
+        backend.now += 400 * DAY_MS
+        store.purge()
+        backend.now += 400 * DAY_MS
+        store.purge()
+        store.apply(batch)
+        assert total(store).completed == 1
+
+    def test_pairs(self, backend: Backend, store: Store) -> None:
+        """Every pair that was ever counted is known, also when its records and statistics have left."""
+        assert store.pairs() == []
+        store.apply(batch_of(user_write(), replica(), topology=TWO_DESTINATIONS))
+        known = store.pairs()
+        assert [(source, destination) for source, destination, _ in known] == [(SOURCE, AUDIT), (SOURCE, REPLICA)]
+        for days in (14, 400):
+            backend.now += days * DAY_MS
+            store.purge()
+        assert (list(store.cells(None, None)), store.pairs()) == ([], known)
 
     def test_limit(self, backend: Backend, store: Store) -> None:
         """A purge removes at most so many records, and goes on when called again."""

@@ -61,9 +61,9 @@ def known_pairs(store: Store) -> Iterator[Entry]:
         covered.add((pair.source.bucket, pair.destination.bucket))
         yield Entry(pair.source, pair.destination, pair.rule, pair.rule.rule_id)
     seen: dict[tuple[str, str], set[str]] = {}
-    for key, _ in store.cells(None, None):
-        if key.source and key.destination and (key.source, key.destination) not in covered:
-            seen.setdefault((key.source, key.destination), set()).add(key.rule_id)
+    for source, destination, rule_id in store.pairs():
+        if source and destination and (source, destination) not in covered:
+            seen.setdefault((source, destination), set()).add(rule_id)
     for (source, destination), rules in sorted(seen.items()):
         places = [BucketConfig(bucket, *topology.place(bucket)) for bucket in (source, destination)]
         named = rules - {""}

@@ -21,11 +21,13 @@ def interpret(event: Event, topology: Topology) -> Evidence | None:
 
     With an empty topology every write is evidence, since any bucket may turn out to be a source or a destination.
     """
-    if type(event) is Written:
+    if isinstance(event, Written):
         return _written(event, topology)
     if isinstance(event, Failed):
         return _failed(event, topology)
     if isinstance(event, Deleted):
+        if topology.any_rules and not topology.is_source(event.bucket):
+            return None  # a deletion matters only at the source
         claim = Claim(ClaimKind.GONE, event.bucket, None, event.at, event.whole_seconds, "replica-event")
         return Evidence(event.key, event.version_id, claims=(claim,))
     if isinstance(event, Answered):

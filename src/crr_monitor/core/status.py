@@ -102,15 +102,9 @@ def _one_per_bucket(parts: list[Sighting]) -> list[Sighting]:
 def find_source(evidence: Evidence) -> tuple[str | None, bool]:
     """The source bucket (``None``: not known), and whether the roles of the buckets are undecided."""
     if not (evidence.failures or evidence.claims):
-        only = None
-        for part in evidence.sightings:
-            if part.mark is SOURCE:
-                if only is not None:
-                    break
-                only = part.bucket
-        else:
-            if only is not None:
-                return only, False
+        only = _only_source(evidence.sightings)
+        if only is not None:
+            return only, False
     named = {part.bucket for part in evidence.sightings if part.mark is SOURCE}
     replicas = {part.bucket for part in evidence.sightings if part.mark is REPLICA}
     # A replica's bucket reports failures of metadata too (replica modification sync), so those name no source.
@@ -135,6 +129,17 @@ def _named_by_metadata(evidence: Evidence, replicas: set[str]) -> str | None:
     """Where nobody saw the source: a bucket that reported a failure of metadata, and in which no replica was seen."""
     seen = replicas.union(part.bucket for part in evidence.sightings)
     return min((part.source for part in evidence.failures if part.source and part.source not in seen), default=None)
+
+
+def _only_source(sightings: tuple[Sighting, ...]) -> str | None:
+    """The bucket in which somebody certainly wrote, if it is one."""
+    found = None
+    for part in sightings:
+        if part.mark is SOURCE:
+            if found is not None:
+                return None
+            found = part.bucket
+    return found
 
 
 def _first_of_named(evidence: Evidence, named: set[str]) -> str:

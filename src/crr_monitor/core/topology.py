@@ -47,7 +47,7 @@ class Rule(Struct, frozen=True):
 class BucketConfig(Struct, frozen=True):
     """A bucket: where it is, and its rules, which count for writes from ``since`` (milliseconds; 0: always) on.
 
-    A bucket without rules only says where a destination is.
+    ``place_only``: nothing was told of rules, only where the bucket is. Without it, no rules means that there are none.
     """
 
     bucket: str
@@ -55,6 +55,7 @@ class BucketConfig(Struct, frozen=True):
     region: str | None = None
     rules: tuple[Rule, ...] = ()
     since: int = 0
+    place_only: bool = False
 
 
 class Pair(Struct, frozen=True):
@@ -214,6 +215,10 @@ class Topology:
                     found.setdefault(answer.bucket, answer)
         return tuple([found[bucket] for bucket in sorted(found)])
 
+    def is_source(self, bucket: str) -> bool:
+        """Whether the bucket has, or had, any rule."""
+        return bool(self._sources.get(bucket))
+
     def origins(self, bucket: str, key: str, delete_marker: bool = False) -> tuple[Origin, ...]:  # noqa: FBT001, FBT002 - hot
         """Whose rules could have replicated ``key`` (or its delete marker) into ``bucket``, sorted; tags are left aside."""
         inbound = self._inbound.get(bucket)
@@ -253,12 +258,12 @@ class Topology:
             latest = max(mine, key=lambda old: old.since, default=BucketConfig(config.bucket))
             place = {"account": config.account or latest.account, "region": config.region or latest.region}
             # A list that has the bucket's rules may name it once more as the place of somebody's destination.
-            only_place = not config.rules and config.bucket in ruled
+            only_place = config.place_only or (not config.rules and config.bucket in ruled)
             same = only_place or (latest.rules == config.rules and not (has_since and config.since != latest.since))
             if mine and same:
                 known[known.index(latest)] = _with(latest, **place)
                 continue
-            since = config.since if has_since else (now if config.rules or mine else 0)
+            since = config.since if has_since else (now if config.rules or (mine and not only_place) else 0)
             known = [
                 old
                 for old in known
@@ -316,7 +321,8 @@ def _parse_entry(entry: Any, where: str) -> tuple[BucketConfig, bool]:
         raise TopologyError(message)
     bucket = _field(entry, "bucket", str, where, required=True)
     where = f"{where} ({bucket})"
-    configuration = _field(entry, "ReplicationConfiguration", dict, where) or {}
+    told = _field(entry, "ReplicationConfiguration", dict, where)
+    configuration = told or {}
     # GetBucketReplication's whole answer is taken as well as what stands inside it.
     configuration = _field(configuration, "ReplicationConfiguration", dict, where) or configuration
     rules = _field(configuration, "Rules", list, where) or []
@@ -327,6 +333,7 @@ def _parse_entry(entry: Any, where: str) -> tuple[BucketConfig, bool]:
         _field(entry, "region", str, where),
         tuple(_parse_rule(rule, f"{where}, rule {number}") for number, rule in enumerate(rules, 1)),
         _parse_since(since, where) if since is not None else 0,
+        place_only=told is None,
     )
     return config, since is not None
 
@@ -403,7 +410,7 @@ def dump_topology(topology: Topology) -> list[dict[str, Any]]:
 
 def _dump_config(config: BucketConfig) -> dict[str, Any]:
     entry: dict[str, Any] = {"account": config.account, "region": config.region, "bucket": config.bucket}
-    if config.rules or config.since:
+    if not config.place_only:
         entry["ReplicationConfiguration"] = {"Rules": [_dump_rule(rule) for rule in config.rules]}
         entry["since"] = format_time(config.since)
     return {name: value for name, value in entry.items() if value is not None}

@@ -109,7 +109,8 @@ def figures(store: Store, window: Window, by: By = "pair", target_ms: int = RPO_
     since = None if window.since is None else window.since // SLOT_MS * SLOT_MS
     until = None if window.until is None else -(-window.until // SLOT_MS) * SLOT_MS
     window = Window(since, until, window.as_of)
-    return _Summing(store, window, by, target_ms).run()
+    with store.snapshot():
+        return _Summing(store, window, by, target_ms).run()
 
 
 def _age_name(age: int) -> str:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from crr_monitor.core.topology import Topology
     from crr_monitor.sources.base import Piece, Source
 
-BATCH_EVENTS = 20_000
-"""Events merged before they are stored: source and replica mostly meet in memory, and 20 MB hold them."""
+BATCH_EVENTS = 30_000
+"""Events merged before they are stored: source and replica mostly meet in memory, and 30 MB hold them."""
 
 BATCH_MESSAGES = 200_000
 """Messages read before their position is stored, should most of them be ignored."""

@@ -30,20 +30,20 @@ class StoreError(Exception):
 
 
 class Retention(Struct, frozen=True):
-    """How long things are kept, in milliseconds.
+    """How long things are kept after their last change in the store, by the store's clock, in milliseconds.
 
-    ``settled`` and ``unsettled`` count from when the record last changed in the store, by the store's clock. What is unsettled
-    (pending, failed, uncertain) stays longer and then leaves with a trace in the statistics. ``statistics`` counts from
-    the time that they are about.
+    It does not matter how old the events are, so logs of any age can be studied. What is unsettled (pending, failed,
+    uncertain) stays longer and then leaves with a trace in the statistics, which stay longest.
     """
 
     settled: int = DAY_MS
     unsettled: int = 14 * DAY_MS
     statistics: int = 400 * DAY_MS
 
-    def oldest_slot(self, now: int) -> int:
-        """The first slot whose statistics are kept; of earlier ones nothing is counted any more."""
-        return (now - self.statistics) // SLOT_MS
+    def __post_init__(self) -> None:
+        if not 0 < self.settled <= self.unsettled <= self.statistics:
+            message = "settled records may not stay longer than unsettled ones, nor these longer than statistics"
+            raise ValueError(message)
 
 
 class Position(Struct, frozen=True):
@@ -149,6 +149,12 @@ class Store(Protocol):
 
     def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
         """Statistics of the five-minute slots that begin in ``[since, until)`` (milliseconds)."""
+
+    def pairs(self) -> list[tuple[str, str, str]]:
+        """Source, destination and rule id (empty where unknown) of all that statistics were ever kept of, sorted."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Within it, everything read is of one moment, whatever another process writes meanwhile."""
 
     def pending(self, since: int, until: int) -> Iterator[Share]:
         """The counted pending copies with ``since <= sort_at < until``; ``key.slot`` is the exact time in milliseconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from crr_monitor.core.model import Status
@@ -23,6 +24,7 @@ from crr_monitor.stores.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from crr_monitor.core.evidence import Evidence
     from crr_monitor.core.model import Record
@@ -47,6 +49,8 @@ class _State:
     def __init__(self) -> None:
         self.rows: dict[VersionKey, _Row] = {}
         self.cells: dict[CellKey, Cell] = {}
+        self.changed: dict[CellKey, int] = {}
+        self.pairs: set[tuple[str, str, str]] = set()
         self.forgotten: dict[VersionKey, int] = {}
         self.positions: dict[str, Position] = {}
         self.counts = Counts()
@@ -57,10 +61,24 @@ class _State:
         other = copy.copy(self)
         other.rows = dict(self.rows)
         other.cells = copy.deepcopy(self.cells)
+        other.changed = dict(self.changed)
+        other.pairs = set(self.pairs)
         other.forgotten = dict(self.forgotten)
         other.positions = dict(self.positions)
         other.counts = copy.deepcopy(self.counts)
         return other
+
+    def touch(self, key: CellKey, now: int) -> None:
+        """A cell may have changed; one that holds nothing any more vanishes."""
+        cell = self.cells.get(key)
+        if cell is None:
+            return
+        self.pairs.add((key.source, key.destination, key.rule_id))
+        if cell.empty:
+            del self.cells[key]
+            self.changed.pop(key, None)
+        else:
+            self.changed[key] = now
 
 
 class MemoryStore:
@@ -105,14 +123,11 @@ class MemoryStore:
             return 0
         counted_before = key in state.forgotten if row is None else row.counted_before
         state.rows[key] = _Row(change.evidence, change.record, now, counted_before=counted_before)
-        if not counted_before:
+        if not counted_before and change.old != change.new:
             self._step("statistics")
-            oldest = self._retention.oldest_slot(now)
-            old, new = ([share for share in part if share.key.slot >= oldest] for part in (change.old, change.new))
-            move(state.cells, old, new)
-            for share in (*old, *new):
-                if share.key in state.cells and state.cells[share.key].empty:
-                    del state.cells[share.key]
+            move(state.cells, change.old, change.new)
+            for share in (*change.old, *change.new):
+                state.touch(share.key, now)
         return int(change.listed)
 
     def versions(self, bucket: str, key: str, version_id: str | None = None) -> list[Record]:
@@ -136,6 +151,12 @@ class MemoryStore:
             begin = key.slot * SLOT_MS
             if (since is None or begin >= since) and (until is None or begin < until):
                 yield key, copy.deepcopy(cell)
+
+    def pairs(self) -> list[tuple[str, str, str]]:
+        return sorted(self._state.pairs)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return nullcontext()  # nobody else writes
 
     def pending(self, since: int, until: int) -> Iterator[Share]:
         rows = self._state.rows.values()
@@ -172,27 +193,28 @@ class MemoryStore:
             self._step("forget")
             settled += row.record.settled
             expired += not row.record.settled
-            self._forget(state, key, row)
-        oldest = self._retention.oldest_slot(now)
-        outdated = [key for key in state.cells if key.slot < oldest]
+            self._forget(state, key, row, now)
+        outdated: list[CellKey] = []
+        if settled + expired < limit:  # else records that count in them may still be here
+            outdated = [key for key, at in state.changed.items() if now - at >= self._retention.statistics]
         for cell_key in outdated:
-            del state.cells[cell_key]
-        if outdated:
-            state.forgotten = {key: slot for key, slot in state.forgotten.items() if slot >= oldest}
+            del state.cells[cell_key], state.changed[cell_key]
+        state.forgotten = {key: at for key, at in state.forgotten.items() if now - at < self._retention.statistics}
         self._step("commit")
         self._state = state
         return Purged(settled, expired, len(outdated))
 
-    def _forget(self, state: _State, key: VersionKey, row: _Row) -> None:
+    def _forget(self, state: _State, key: VersionKey, row: _Row, now: int) -> None:
         del state.rows[key]
         counted = shares(derive(row.evidence))
         if not counted:
             return
         if not row.counted_before:
             for share in counted:
-                if share.status is Status.PENDING and share.key in state.cells:
+                if share.status is Status.PENDING:
                     state.cells[share.key].expire(share)
-        state.forgotten[key] = counted[0].key.slot
+                    state.touch(share.key, now)
+        state.forgotten[key] = now
 
     def close(self) -> None:
         self._state = _State()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Share
-    from crr_monitor.stores.base import Batch, Query, VersionKey
+    from crr_monitor.stores.base import Batch, Query
 
 OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
 """Bits of ``version.flags``: not settled; some copy (or the source) uncertain; statistics have it from before a purge."""
@@ -204,7 +204,7 @@ class SqliteStore:
         self._step("update")
         db.executemany(_UPDATE, updates)
         self._step("statistics")
-        _add_cells(db, cells, self._retention.oldest_slot(now))
+        _add_cells(db, cells, now)
         return changed
 
     def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
@@ -228,19 +228,20 @@ class SqliteStore:
             for _, id_, flags, key, version_id, body in rows:
                 counted = shares(derive(unpack(key, version_id, body)))
                 if counted:
-                    forgotten.append((id_, counted[0].key.slot))
+                    forgotten.append((id_, now))
                     if not flags & COUNTED_BEFORE:
                         _expire(cells, counted)
             self._step("forget")
             db.executemany("DELETE FROM version WHERE n = ?", ((row[0],) for row in rows))
             self._step("marks")
-            db.executemany("INSERT OR IGNORE INTO forgotten(id, slot) VALUES (?, ?)", forgotten)
-            oldest = self._retention.oldest_slot(now)
-            _add_cells(db, cells, oldest)
+            db.executemany("INSERT OR IGNORE INTO forgotten(id, forgotten_at) VALUES (?, ?)", forgotten)
+            _add_cells(db, cells, now)
             self._step("outdated")
-            outdated = db.execute("DELETE FROM cell WHERE slot < ?", (oldest,)).rowcount
-            if outdated:
-                db.execute("DELETE FROM forgotten WHERE slot < ?", (oldest,))
+            outdated = 0
+            if len(rows) < limit:  # else records that count in them may still be here
+                oldest = now - self._retention.statistics
+                outdated = db.execute("DELETE FROM cell WHERE changed_at <= ?", (oldest,)).rowcount
+                db.execute("DELETE FROM forgotten WHERE forgotten_at <= ?", (oldest,))
             expired = sum(1 for row in rows if row[2] & OPEN)
         return Purged(len(rows) - expired, expired, outdated)
 
@@ -289,6 +290,19 @@ class SqliteStore:
         with self._errors():
             for slot, source, destination, rule_id, marker, body in self._db.execute(sql, (low, high)):
                 yield CellKey(slot, source, destination, rule_id, bool(marker)), _cell_decoder.decode(body)
+
+    def pairs(self) -> list[tuple[str, str, str]]:
+        with self._errors():
+            return self._db.execute("SELECT source, destination, rule_id FROM pair ORDER BY 1, 2, 3").fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("COMMIT")
 
     def pending(self, since: int, until: int) -> Iterator[Share]:
         condition = f"open = 1 AND status IN ({Status.PENDING:d}, {Status.FAILED:d}) AND sort_at >= ? AND sort_at < ?"
@@ -382,9 +396,9 @@ def _expire(cells: dict[CellKey, Cell], counted: Iterable[Share]) -> None:
             cells.setdefault(share.key, Cell()).expire(share)
 
 
-def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], oldest: int) -> None:
+def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], now: int) -> None:
     for key, change in cells.items():
-        if key.slot < oldest:  # its statistics have left: there is nothing to take back from
+        if change.empty:
             continue
         row = db.execute(
             "SELECT body FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key
@@ -394,7 +408,9 @@ def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], oldest: int) 
         if cell.empty:
             db.execute("DELETE FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key)
         else:
-            db.execute("INSERT OR REPLACE INTO cell VALUES (?, ?, ?, ?, ?, ?)", (*key, _encode(cell)))
+            db.execute("INSERT OR REPLACE INTO cell VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, now, _encode(cell)))
+    pairs = {(key.source, key.destination, key.rule_id) for key in cells}
+    db.executemany("INSERT OR IGNORE INTO pair VALUES (?, ?, ?)", sorted(pairs))
 
 
 def _add_counts(db: sqlite3.Connection, counts: Counts) -> None:

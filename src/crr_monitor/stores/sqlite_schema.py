@@ -29,9 +29,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX version_changed ON version(open, changed_at)",
         """CREATE TABLE cell(
             slot INTEGER NOT NULL, source TEXT NOT NULL, destination TEXT NOT NULL, rule_id TEXT NOT NULL,
-            delete_marker INTEGER NOT NULL, body BLOB NOT NULL,
+            delete_marker INTEGER NOT NULL, changed_at INTEGER NOT NULL, body BLOB NOT NULL,
             PRIMARY KEY(slot, source, destination, rule_id, delete_marker)) WITHOUT ROWID""",
-        "CREATE TABLE forgotten(id BLOB PRIMARY KEY, slot INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX cell_changed ON cell(changed_at)",
+        """CREATE TABLE pair(source TEXT NOT NULL, destination TEXT NOT NULL, rule_id TEXT NOT NULL,
+            PRIMARY KEY(source, destination, rule_id)) WITHOUT ROWID""",
+        # Which versions the statistics have counted although their records left: each counts once, ever.
+        "CREATE TABLE forgotten(id BLOB PRIMARY KEY, forgotten_at INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX forgotten_time ON forgotten(forgotten_at)",
         "CREATE TABLE position(source TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
         "CREATE TABLE count(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE TABLE newest(id INTEGER PRIMARY KEY CHECK(id = 1), event_at INTEGER NOT NULL, stored_at INTEGER NOT NULL)",
