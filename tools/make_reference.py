@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,7 +43,8 @@ def walk(command: click.Command, context: click.Context) -> Iterator[tuple[str, 
 
 def new_context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
     """A context of fixed width, so that the page does not depend on the terminal."""
-    return click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
+    settings: dict[str, Any] = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    return click.Context(command, info_name=name, parent=parent, **settings)
 
 
 def commands() -> list[tuple[str, click.Command, click.Context]]:

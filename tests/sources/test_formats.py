@@ -106,6 +106,8 @@ def test_positions_of_documents_are_counts(tmp_path: Path) -> None:
         (b'{"a":1} ', "complete"),
         (b'{"a":"', "truncated"),
         (b"[1,", "truncated"),
+        (b"[1.", "truncated"),
+        (b"[1e+", "truncated"),
         (b"{}{}", "malformed"),
         (b"", "truncated"),
     ],

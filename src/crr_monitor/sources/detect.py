@@ -32,8 +32,11 @@ def judge(data: bytes | bytearray | memoryview) -> Verdict:
     try:
         _DECODER.decode(data)
     except msgspec.DecodeError as error:
-        # msgspec has no type of its own for this; a test holds it to these words.
-        return "truncated" if "truncated" in str(error) else "malformed"
+        # msgspec has no type of its own for this; a test holds it to these words. A number that was cut off is
+        # malformed to it, just behind the last byte.
+        words = str(error)
+        cut_off = "truncated" in words or words.endswith(f"invalid number (byte {len(data)})")
+        return "truncated" if cut_off else "malformed"
     except RecursionError:
         return "malformed"
     return "complete"
