@@ -330,7 +330,7 @@ def bench(arguments: list[str]) -> int:
     if arguments[0] not in scripts:
         message = f"no bench is named {arguments[0]!r}; there is: {', '.join(scripts) or 'none'}"
         raise DevError(message)
-    return run([python(), str(scripts[arguments[0]]), *arguments[1:]])
+    return run([python(), "-m", f"bench.{arguments[0]}", *arguments[1:]])
 
 
 COMMANDS = {command.__name__: command for command in (demo, test, check, lint, docs, bench, lock)}

@@ -6,10 +6,13 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from crr_monitor.core.topology import parse_topology
+from crr_monitor.core.topology_document import parse_topology
 from crr_monitor.simulate import Plan, run
-from crr_monitor.stores.base import Store
+
+if TYPE_CHECKING:
+    from crr_monitor.stores.base import Store
 
 WORK = Path(__file__).resolve().parent.parent / "build" / "bench"
 

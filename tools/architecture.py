@@ -48,7 +48,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "decode": ("crr_monitor.core",),
     "stores": ("crr_monitor.core",),
     "sources": ("crr_monitor.core",),
-    "process": ("crr_monitor.core", "crr_monitor.decode", "crr_monitor.stores.base", "crr_monitor.sources"),
+    "process": (
+        "crr_monitor.core",
+        "crr_monitor.decode",
+        "crr_monitor.stores.base",
+        "crr_monitor.stores.packed",
+        "crr_monitor.sources",
+    ),
     # Its truth is worked out independently, so that comparing it with a store can find a wrong merge.
     "simulate": ("crr_monitor.core.times", "crr_monitor.core.model"),
     "cli": ("crr_monitor",),

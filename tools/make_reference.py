@@ -65,8 +65,8 @@ def settings() -> str:
     from crr_monitor.config import CONFIG_VARIABLE, SETTINGS  # noqa: PLC0415 - as above
 
     rows = [
-        f"| `{setting.name}` | `{setting.variable}` | {f'`{setting.flag}`' if setting.flag else ''} | {setting.allowed} "
-        f"| {setting.default} | {setting.meaning} |"
+        f"| `{setting.name}` | `{setting.variable}` | {f'`{setting.flag}`' if setting.flag else ''} "
+        f"| {setting.allowed} | {setting.default} | {setting.meaning} |"
         for setting in SETTINGS
     ]
     return "\n".join(

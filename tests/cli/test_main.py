@@ -14,7 +14,7 @@ import pytest
 from crr_monitor import __version__
 from crr_monitor.cli import main as edge
 from crr_monitor.cli.main import COMMANDS, cli, main
-from crr_monitor.core.topology import TopologyError
+from crr_monitor.core.topology_document import TopologyError
 from crr_monitor.simulate.plan import SimulateError
 from crr_monitor.sources.base import SourceError
 from crr_monitor.sources.rejects import RejectError

@@ -9,13 +9,8 @@ from hypothesis import given
 
 from crr_monitor.core.evidence import Taken
 from crr_monitor.core.interpret import interpret
-from crr_monitor.core.topology import (
-    BucketConfig,
-    Topology,
-    TopologyError,
-    dump_topology,
-    parse_topology,
-)
+from crr_monitor.core.topology import BucketConfig, Topology
+from crr_monitor.core.topology_document import TopologyError, dump_topology, parse_topology
 from tests.core.generated import topologies
 from tests.factories import AT, AUDIT, INFERRED, ONE_WAY, REPLICA, SOURCE, config, replica, rule, user_write, written
 

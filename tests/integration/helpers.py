@@ -1,4 +1,4 @@
-"""What the tests of the whole share: a simulated stream, an ingest of it, and everything a store holds as plain values."""
+"""What the tests of the whole share: an ingest of a simulated stream, and all that a store holds as plain values."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor.core.model import to_json
-from crr_monitor.core.statistics import Cell
-from crr_monitor.core.topology import parse_topology
+from crr_monitor.core.topology_document import parse_topology
 from crr_monitor.process.ingest import Ingest, Totals
 from crr_monitor.simulate import Differences, compare
 from crr_monitor.sources.files import open_sources
@@ -18,6 +17,7 @@ from crr_monitor.stores.base import Query
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from crr_monitor.core.statistics import Cell
     from crr_monitor.stores.base import Store
 
 PairStatus = tuple[str, str, str]

@@ -36,22 +36,28 @@ ingest.run(open_sources([events]))
 def _die_often(tmp_path: Path, events: Path, seed: int) -> int:
     """Ingest, killed again and again; returns how often it was killed before it came to its end."""
     when = random.Random(seed)
-    kills = 0
     for life in range(LIVES):
         mode = "child" if life % 2 else "alone"
         process = subprocess.Popen(
-            [sys.executable, "-c", _INGEST, str(tmp_path / "s.db"), str(tmp_path / "rejects.ndjson"), str(events), mode],
+            [
+                sys.executable,
+                "-c",
+                _INGEST,
+                str(tmp_path / "s.db"),
+                str(tmp_path / "rejects.ndjson"),
+                str(events),
+                mode,
+            ],
             stdout=subprocess.PIPE,
         )
         assert process.stdout is not None
         process.stdout.readline()
-        if kills < KILLS:
+        if life < KILLS:
             time.sleep(when.uniform(0.0, 0.12))
             process.send_signal(signal.SIGKILL)
         process.stdout.close()
         if process.wait() == 0:
-            return kills
-        kills += 1
+            return life
     message = f"not done after {LIVES} lives"
     raise AssertionError(message)
 
@@ -74,6 +80,8 @@ def test_killed_twenty_times_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
     assert everything(store) == everything(calm)
     assert store.counts() == calm.counts()
     assert check(store, stream).none
-    kept = sorted((reject.source, reject.position, reject.message) for reject in read_rejects(tmp_path / "rejects.ndjson"))
+    kept = sorted(
+        (reject.source, reject.position, reject.message) for reject in read_rejects(tmp_path / "rejects.ndjson")
+    )
     calm_kept = read_rejects(tmp_path / "calm.rejects.ndjson")
     assert kept == sorted((reject.source, reject.position, reject.message) for reject in calm_kept)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crr_monitor.core.topology import parse_topology
+from crr_monitor.core.topology_document import parse_topology
 from crr_monitor.decode import Decoded, decode
 from crr_monitor.process.gather import collect
 from crr_monitor.simulate import Plan, messages, run, topology
@@ -20,6 +19,7 @@ from crr_monitor.stores.sqlite import SqliteStore
 from tests.integration.helpers import check, counted, everything, ingest, learn, true_counts
 
 if TYPE_CHECKING:
+    import random
     from pathlib import Path
 
     from crr_monitor.core.evidence import Evidence

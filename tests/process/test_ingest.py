@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +25,7 @@ from tests.integration.helpers import everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 DAY_MS = 86_400_000
 
@@ -108,8 +108,8 @@ def test_a_source_that_vanishes_costs_only_itself(lines: Path, tmp_path: Path, *
     assert run(store, lines, gone, rejects=tmp_path / "rejects", child=child).counts.messages == 1
 
 
-def test_a_child_that_dies_is_told_and_resumed(lines: Path, tmp_path: Path) -> None:
-    """When the reading process is killed, the run ends with an error that says so; nothing that was stored is lost."""
+def test_a_child_that_dies_is_told(lines: Path) -> None:
+    """When the reading process is killed, the run ends with an error that says so, and what to do."""
     order = Order([Task(str(lines), 0)], (), 10)
     child = Child(order)
     os.kill(child._process.pid, signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_a_child_ends_with_its_parent(lines: Path) -> None:
 
 
 class _Refusing(RejectFile):
-    def write(self, source: str, position: int, error: str, data: object) -> bool:  # type: ignore[override]
+    def write(self, source: str, position: int, error: str, data: object) -> bool:
         message = f"{self.path}: no room for {source} {position} {error} {data!r}"
         raise RejectError(message)
 

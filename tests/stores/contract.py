@@ -17,7 +17,7 @@ from crr_monitor.core.model import Status
 from crr_monitor.core.statistics import SLOT_MS, Cell
 from crr_monitor.core.times import DAY_MS, HOUR_MS
 from crr_monitor.core.topology import Topology
-from crr_monitor.stores.base import Batch, Counts, Newest, Position, Purged, Query, Retention
+from crr_monitor.stores.base import Batch, Counts, Newest, Position, Purged, Query, Retention, VersionKey
 from tests.core.generated import events, topologies
 from tests.factories import (
     AT,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from crr_monitor.core.events import Event
+    from crr_monitor.core.evidence import Evidence
     from crr_monitor.core.model import Record
     from crr_monitor.stores.base import Store
 
@@ -625,14 +626,14 @@ class StoreContract:
 
 def _batch(told: Sequence[tuple[Event, int]], known: tuple[Topology, Topology]) -> Batch:
     """Events, each interpreted by one of two topologies, as one batch."""
-    batch = Batch()
+    evidence: dict[VersionKey, Evidence] = {}
     for event, which in told:
         news = interpret(event, known[which])
         if news is not None:
             version = (event.key, event.version_id)
-            before = batch.evidence.get(version)
-            batch.evidence[version] = news if before is None else merge(before, news)
-    return batch
+            before = evidence.get(version)
+            evidence[version] = news if before is None else merge(before, news)
+    return Batch(evidence)
 
 
 def _killer(number: int) -> Callable[[str], None]:

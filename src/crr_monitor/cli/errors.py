@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crr_monitor.cli.session import CommandError
 from crr_monitor.config import ConfigError
-from crr_monitor.core.topology import TopologyError
+from crr_monitor.core.topology_document import TopologyError
 from crr_monitor.simulate.plan import SimulateError
 from crr_monitor.sources.base import SourceError
 from crr_monitor.sources.rejects import RejectError

@@ -11,7 +11,7 @@ import msgspec
 
 from crr_monitor.config import Config, ConfigError, load
 from crr_monitor.core.times import DAY_MS, HOUR_MS
-from crr_monitor.core.topology import TopologyError, parse_topology
+from crr_monitor.core.topology_document import TopologyError, parse_topology
 from crr_monitor.process.figures import default_as_of
 from crr_monitor.stores.base import Retention, StoreError, system_clock
 from crr_monitor.stores.sqlite import SqliteStore

@@ -17,8 +17,9 @@ class Taken(IntEnum):
     """Whether a rule takes a version, as far as one message can tell; of two answers the higher one holds.
 
     ``EARLIER``: a rule takes such objects now, but the write is older than the configuration: nothing is expected.
-    ``UNCERTAIN``: the rule filters by tags, and the tags are unknown. ``YES``: the copy is expected. ``NO``: a fact that the message
-    told (tags, encryption, storage class, lifecycle) excludes it: facts of a version never change, so this is last.
+    ``UNCERTAIN``: the rule filters by tags, and the tags are unknown. ``YES``: the copy is expected. ``NO``: a fact
+    that the message told (tags, encryption, storage class, lifecycle) excludes it: facts of a version never change, so
+    this is last.
     """
 
     EARLIER = 0
@@ -38,7 +39,10 @@ class Expectation(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Origin(Struct, frozen=True, array_like=True, gc=False, order=True):
-    """A source bucket whose rules could have brought a version to a destination. ``rule_id`` only where one rule alone could."""
+    """A source bucket whose rules could have brought a version to a destination.
+
+    ``rule_id`` only where one rule alone could; what is unknown is empty.
+    """
 
     bucket: str
     account: str = ""
@@ -95,7 +99,9 @@ class ClaimKind(IntEnum):
 
 
 class Claim(Struct, frozen=True, array_like=True, gc=False):
-    """One statement. ``bucket`` is the source (``REPLICA``, ``GONE``: the bucket in which); no ``destination`` means all of them.
+    """One statement. ``bucket`` is the source, with ``REPLICA`` and ``GONE`` the bucket in which.
+
+    No ``destination`` means all of them.
 
     ``at`` is when it happened, ``None`` where S3 only answered a question.
     """

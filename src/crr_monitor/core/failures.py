@@ -1,8 +1,8 @@
 """The catalogue of S3's replication failure reasons: class, likely cause, fix, and whether a retry helps.
 
-Source: Amazon S3 User Guide, "Replication failure reasons" (S3 Event Notifications and Batch Replication reports). The list
-grows, so an unknown code is taken as it is. Three codes are no failures at all: the version was gone before it was
-replicated, no rule takes it, or it was done already.
+Source: Amazon S3 User Guide, "Replication failure reasons" (S3 Event Notifications and Batch Replication reports). The
+list grows, so an unknown code is taken as it is. Three codes are no failures at all: the version was gone before it
+was replicated, no rule takes it, or it was done already.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _destination_permission(code: str, action: str, what: str) -> Reason:
         code,
         "destination permission",
         f"the replication role may not {what} in the destination bucket",
-        f"allow {action} to the replication role, in its policy and (another account) in the destination's bucket policy",
+        f"allow {action} to the replication role: in its policy and, in another account, the destination's policy",
         retry=True,
     )
 
@@ -101,8 +101,8 @@ _REASONS = (
         "DstPutObjectNotPermitted",
         "destination permission or KMS",
         "the replication role may not write objects into the destination bucket, or not use its KMS key",
-        "allow s3:ReplicateObject (with owner override also s3:ObjectOwnerOverrideToBucketOwner) to the replication role; for "
-        "an encrypted destination allow kms:Decrypt and kms:GenerateDataKey* in the key's policy",
+        "allow s3:ReplicateObject (with owner override also s3:ObjectOwnerOverrideToBucketOwner) to the replication "
+        "role; for an encrypted destination allow kms:Decrypt and kms:GenerateDataKey* in the key's policy",
         retry=True,
     ),
     _destination_permission("DstMultipartInitNotPermitted", "s3:ReplicateObject", "begin multipart uploads"),
@@ -167,7 +167,9 @@ _REASONS = (
         "restore the replication configuration",
         retry=True,
     ),
-    Reason("SrcBucketNotFound", "source", "the source bucket does not exist", "nothing is left to replicate", retry=False),
+    Reason(
+        "SrcBucketNotFound", "source", "the source bucket does not exist", "nothing is left to replicate", retry=False
+    ),
     _gone("SrcKeyNotFound"),
     _gone("SrcObjectNotFound"),
     _gone("SrcVersionNotFound"),
@@ -237,6 +239,6 @@ def explain(reason: str | None) -> Reason | None:
         code,
         "permission",
         f"S3 was denied {what} while it replicated",
-        f"allow {what} to the replication role: in its policy, the bucket's policy, and the key's policy for kms actions",
+        f"allow {what} to the replication role: in its policy, the bucket's, and for kms actions the key's policy",
         retry=True,
     )

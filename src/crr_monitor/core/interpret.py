@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SOURCE, REPLICA = Mark.SOURCE, Mark.REPLICA
 
 
-def interpret(event: Event, topology: Topology) -> Evidence | None:
+def interpret(event: Event, topology: Topology) -> Evidence | None:  # noqa: PLR0911 - one for each kind of event
     """The event as evidence, or ``None`` when it leaves no record: no enabled rule of a known topology takes the write.
 
     With an empty topology every write is evidence, since any bucket may turn out to be a source or a destination.
@@ -45,7 +45,7 @@ def _written(event: Written, topology: Topology) -> Evidence | None:
         if mark is not REPLICA:
             expected = topology.expected(event)
         if mark is not SOURCE and not event.by_lifecycle:
-            replica_of = topology.origins(bucket, event.key, event.delete_marker)
+            replica_of = topology.origins(bucket, event.key, delete_marker=event.delete_marker)
         if not expected and not replica_of and mark is not REPLICA:
             return None
         if account is None or region is None:
@@ -173,13 +173,18 @@ def _answered(event: Answered) -> Evidence | None:
     if event.says == "failed":
         # S3 tells that it failed, not when: the time of asking would be an invention.
         failure = Failure(
-            event.bucket, event.destination, False, None, None, False, event.label, event.reason  # noqa: FBT003
+            event.bucket,
+            event.destination,
+            metadata=False,
+            first_at=None,
+            at=None,
+            whole_seconds=False,
+            label=event.label,
+            reason=event.reason,
         )
         return Evidence(event.key, event.version_id, failures=(failure,))
     kind = _ANSWER_CLAIMS.get(event.says)
     if kind is None:  # still pending: nothing new
         return None
-    claim = Claim(kind, event.bucket, event.destination, None, False, event.label)  # noqa: FBT003
+    claim = Claim(kind, event.bucket, event.destination, at=None, whole_seconds=False, label=event.label)
     return Evidence(event.key, event.version_id, claims=(claim,))
-
-

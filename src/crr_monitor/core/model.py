@@ -1,7 +1,8 @@
 """What the product says about an object version: the record of design contract "The record, as JSON".
 
-A :class:`Record` is *derived* from merged evidence (:mod:`crr_monitor.core.status`) and never stored as a fact of its own.
-Times are milliseconds since the epoch (UTC), sizes bytes, lags milliseconds; unknown is ``None`` and absent in output.
+A :class:`Record` is *derived* from merged evidence (:mod:`crr_monitor.core.status`) and never stored as a fact of its
+own. Times are milliseconds since the epoch (UTC), sizes bytes, lags milliseconds; unknown is ``None`` and absent in
+output.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Status(IntEnum):
     """Status of a copy, and of an object version. The first two are kept aside and are never printed as a status.
 
-    ``HIDDEN``: what is known makes no copy (a write whose role or rule is unknown yet). ``UNCERTAIN``: a rule may or may not
-    have taken it (a tag filter, tags unknown).
+    ``HIDDEN``: what is known makes no copy (a write whose role or rule is unknown yet). ``UNCERTAIN``: a rule may or
+    may not have taken it (a tag filter, tags unknown).
     """
 
     HIDDEN = 0
@@ -63,9 +64,9 @@ class Copy(Struct, frozen=True, gc=False):
 class Record(Struct, frozen=True, gc=False):
     """Everything known about one object version. ``sort_at``: ``written_at``, else the first sighting.
 
-    ``undecided``: it was written in several buckets (``seen_in``), and nothing yet tells which of them is the source. ``uncertain``: that, or for at
-    least one destination it is not known whether a rule takes the version. ``settled``: nothing of it can still change by itself, nor waits
-    for a repair.
+    ``undecided``: it was written in several buckets (``seen_in``), and nothing yet tells which of them is the source.
+    ``uncertain``: that, or for at least one destination it is not known whether a rule takes the version. ``settled``:
+    nothing of it can still change by itself, nor waits for a repair.
     """
 
     key: str

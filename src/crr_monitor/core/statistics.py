@@ -1,4 +1,4 @@
-"""Counters per pair and five minutes of ``written_at``: sums of what each record contributes, so they can be taken back.
+"""Counters per pair and five minutes of ``written_at``: sums of what records contribute, which can be taken back.
 
 A record contributes the same whatever the order in which its evidence came: when late evidence changes it, its old
 contribution is subtracted and the new one added. That is why each copy counts once, and why any two cells add up.
@@ -25,7 +25,10 @@ UNKNOWN_REASON = "unknown"
 
 
 class CellKey(NamedTuple):
-    """Which cell a copy counts in. Unknown names are empty. ``slot`` is ``written_at`` in whole five minutes since the epoch."""
+    """Which cell a copy counts in; unknown names are empty.
+
+    ``slot`` is ``written_at`` in whole five minutes since the epoch.
+    """
 
     slot: int
     source: str
@@ -46,10 +49,12 @@ class Share(Struct, frozen=True, gc=False):
 
 
 class Cell(Struct, array_like=True):
-    """Counters of one cell. ``unknown_lag``: completed without a time; ``expired``: left unsettled after the retention;
-    ``repaired_untimed``: the part of ``unknown_lag`` that had failed before.
+    """Counters of one cell.
 
-    ``lags`` is the histogram (:mod:`crr_monitor.core.lag`) of completed copies, ``repaired`` the part of it that had failed before.
+    ``unknown_lag``: completed without a time; ``repaired_untimed``: the part of it that had failed before; ``expired``:
+    left unsettled after the retention.
+    ``lags`` is the histogram (:mod:`crr_monitor.core.lag`) of completed copies, ``repaired`` the part of it that had
+    failed before.
     """
 
     objects: int = 0

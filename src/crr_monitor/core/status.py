@@ -12,8 +12,9 @@ A copy has the highest status for which there is evidence::
     a rule may take it                                      UNCERTAIN
     none of these                                           no copy
 
-The source of a version is the bucket that a message names as such (a user wrote there, S3 reported for it); else the only one
-that topology allows; else the first bucket in which it was written. A tie stays undecided until more is known.
+The source of a version is the bucket that a message names as such (a user wrote there, S3 reported for it); else the
+only one that topology allows; else the first bucket in which it was written. A tie stays undecided until more is
+known.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ VERSION_STATUS = tuple(
     )
     for present in range(1 << len(Status))
 )
-"""By the bits of the statuses that copies have: the version's status, whether any is uncertain, whether all are settled."""
+"""By the bits of the copies' statuses: the version's status, whether any is uncertain, whether all are settled."""
 
 
 def derive(evidence: Evidence) -> Record:
@@ -207,7 +208,7 @@ _ABOUT_COPIES = frozenset({ClaimKind.COMPLETED, ClaimKind.NOT_ELIGIBLE, ClaimKin
 def _meant(
     destinations: set[str | None], expected: dict[str | None, Expectation], seen: dict[str | None, Sighting]
 ) -> set[str | None]:
-    """The copies that S3 means when it names no destination: all that a rule took, else the only one that it may have taken."""
+    """The copies meant where S3 names no destination: all that a rule took, else the only one it may have taken."""
     taken = {
         bucket
         for bucket in destinations
@@ -245,8 +246,8 @@ def _plain_copies(origin: Sighting | None, others: list[Sighting]) -> tuple[Copy
                     left.remove(part)
             if facts:
                 copies.append(_bare_copy(expectation.bucket, COPY_STATUS[facts], expectation, sighting, written_at))
-    for part in left:  # nothing told that a rule takes it there, but there it is
-        copies.append(_bare_copy(part.bucket, COPY_STATUS[SEEN], None, part, written_at))
+    # Nothing told that a rule takes it there, but there it is.
+    copies.extend([_bare_copy(part.bucket, COPY_STATUS[SEEN], None, part, written_at) for part in left])
     if len(copies) > 1:
         copies.sort(key=lambda copy: copy.bucket or "")
     return tuple(copies)
@@ -295,7 +296,7 @@ def lag_between(written_at: int, replicated_at: int) -> int:
     return replicated_at - written_at if replicated_at > written_at else 0
 
 
-def _copy(
+def _copy(  # noqa: PLR0913, PLR0917 - all that is known of one copy
     evidence: Evidence,
     source: str | None,
     bucket: str | None,
@@ -447,7 +448,7 @@ def _record(
 
 
 def _only_possible_origin(evidence: Evidence, source: str | None) -> Origin | None:
-    """Without the source's event: the bucket (or the source's place) whose rules alone could have brought the replica here."""
+    """Without the source's event: the bucket (or its place) whose rules alone could have brought the replica here."""
     told = [part.replica_of for part in evidence.sightings] + [part.replica_of for part in evidence.failures]
     possible = {
         origin.bucket: origin for origins in told for origin in origins if source is None or origin.bucket == source

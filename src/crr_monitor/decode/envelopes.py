@@ -174,7 +174,7 @@ def _unwrap_detail(envelope: Message, raw: Bytes, out: Decoded, depth: int) -> N
 
 def _take(record: Message, envelope: Message, interpret: Interpret, raw: Bytes, out: Decoded) -> None:
     """Have one record interpreted, and keep what comes of it."""
-    text = bytes(raw)
+    text = raw if type(raw) is bytes else bytes(raw)
     if not text.isascii():
         # What is skipped is not checked while parsing, so bad bytes there would pass unnoticed.
         try:

@@ -46,7 +46,7 @@ def required(value: object, field: str) -> str:
 
 def text(value: object) -> str | None:
     """Return an optional text: None unless it is one and not empty."""
-    return value if isinstance(value, str) and value else None
+    return value if value and type(value) is str else None
 
 
 def real_version(value: object, field: str) -> str | None:
@@ -55,7 +55,7 @@ def real_version(value: object, field: str) -> str | None:
     Raises:
         RejectError: it is of another type.
     """
-    if isinstance(value, str):
+    if type(value) is str:
         return value if value and value != "null" else None
     if value is None:
         return None
@@ -65,14 +65,12 @@ def real_version(value: object, field: str) -> str | None:
 
 def size_of(value: object) -> int | None:
     """Return a size in bytes: also from a float or a numeral; None where it is unknown (-1, absent, odd)."""
+    if type(value) is int:
+        return value if 0 <= value <= _MAX_SIZE else None
     if isinstance(value, str):
         numeral = value.isascii() and value.isdecimal() and len(value) <= _MAX_SIZE_DIGITS
         return int(value) if numeral else None
-    if isinstance(value, float):
-        value = int(value) if isfinite(value) else None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE:
-        return value
-    return None
+    return size_of(int(value)) if isinstance(value, float) and isfinite(value) else None
 
 
 def account_id(value: object) -> str | None:

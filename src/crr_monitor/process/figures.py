@@ -11,7 +11,7 @@ from crr_monitor.core.statistics import SLOT_MS, Cell
 from crr_monitor.core.times import HOUR_MS, MINUTE_MS, SECOND_MS, format_time
 
 if TYPE_CHECKING:
-    from crr_monitor.core.statistics import Share
+    from crr_monitor.core.statistics import CellKey, Share
     from crr_monitor.stores.base import Newest, Store
 
 By: TypeAlias = Literal["pair", "source", "destination"]
@@ -36,7 +36,7 @@ QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 
 
 class Window(Struct, frozen=True):
-    """What to sum: ``written_at`` in ``[since, until)``, seen at ``as_of``; milliseconds, cut to whole five-minute slots."""
+    """What to sum: ``written_at`` in ``[since, until)``, seen at ``as_of``; milliseconds, in whole slots."""
 
     since: int | None
     until: int | None
@@ -118,7 +118,7 @@ def _age_name(age: int) -> str:
 
 
 class _Summing:
-    """Sums cells; where an age limit cuts through a slot, and for the oldest, it looks at the pending copies themselves."""
+    """Sums cells; where an age limit cuts through a slot, and for the oldest, the pending copies are looked at."""
 
     def __init__(self, store: Store, window: Window, by: By, target_ms: int) -> None:
         self._store = store
@@ -132,7 +132,7 @@ class _Summing:
 
     def run(self) -> Figures:
         for key, cell in self._store.cells(self._window.since, self._window.until):
-            self._add(key.source, key.destination, key.rule_id, key.slot, cell, marker=key.delete_marker)
+            self._add(key, cell)
         for slot in sorted(self._cut_slots | set(self._oldest_slot.values())):
             for share in self._store.pending(slot * SLOT_MS, (slot + 1) * SLOT_MS):
                 self._look_at(share, slot)
@@ -143,10 +143,11 @@ class _Summing:
         name = (None if self._by == "destination" else source, None if self._by == "source" else destination)
         return self._groups.setdefault(name, Group(*name))
 
-    def _add(self, source: str, destination: str, rule_id: str, slot: int, cell: Cell, *, marker: bool) -> None:
-        group = self._group(source, destination)
-        if rule_id:
-            group.rules.add(rule_id)
+    def _add(self, key: CellKey, cell: Cell) -> None:
+        slot, marker = key.slot, key.delete_marker
+        group = self._group(key.source, key.destination)
+        if key.rule_id:
+            group.rules.add(key.rule_id)
         (group.markers if marker else group.puts).add(cell)
         if cell.pending <= 0:
             return

@@ -1,4 +1,4 @@
-"""From sources into a store: each batch becomes durable together with the positions up to which its sources were read."""
+"""From sources into a store: a batch becomes durable together with the positions up to which its sources were read."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Totals(Struct):
 
 
 class Ingest:
-    """One run over some sources. :meth:`run` may be left at any moment: what is stored is whole, and is resumed from."""
+    """One run over some sources. It may be left at any moment: what is stored is whole, and is resumed from."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works on, then options by name
         self,
         store: Store,
         rejects: RejectSink,
@@ -145,9 +145,7 @@ class Ingest:
             self._rejects.write(rejected.source, rejected.position, rejected.reason, rejected.data)
         self._rejects.sync()
         evidence = PackedEvidence({(key, version_id): body for key, version_id, body in batch.evidence})
-        self.totals.records_changed += self._store.apply(
-            Batch(evidence, batch.positions, batch.counts, batch.newest)
-        )
+        self.totals.records_changed += self._store.apply(Batch(evidence, batch.positions, batch.counts, batch.newest))
         self.totals.counts.add(batch.counts)
         for position in batch.positions:
             self.totals.read_bytes += position.read_bytes - self._read.get(position.source, 0)

@@ -1,7 +1,7 @@
 """Reading sources into batches, in this process or in one beside it: the same batches come out either way.
 
-Reading and decoding cost about as much as storing, so on two cores a second process nearly doubles the rate. It is a plain
-child with two pipes: what to read goes in, batches come out, and it ends when nobody listens any more.
+Reading and decoding cost about as much as storing, so on two cores a second process nearly doubles the rate. It is a
+plain child with two pipes: what to read goes in, batches come out, and it ends when nobody listens any more.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Order(Struct, frozen=True, array_like=True):
 
 
 class Answer(Struct, frozen=True, array_like=True):
-    """What the child says: a batch; or that it cannot go on (``error``); or that the parent has to, from task ``stay`` on."""
+    """What the child says: a batch, or why it cannot go on, or that the parent has to, from task ``stay`` on."""
 
     batch: Gathered | None = None
     error: str | None = None

@@ -1,23 +1,25 @@
-"""The port to a store: what every store promises. The contract suite (``tests/stores/contract.py``) holds them to it."""
+"""The port to a store: what every store promises, and the contract suite (``tests/stores/contract.py``) tests."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from crr_monitor.core.evidence import Evidence
 from crr_monitor.core.merge import merge
 from crr_monitor.core.model import Record, Status
-from crr_monitor.core.statistics import SLOT_MS, Share, shares
+from crr_monitor.core.statistics import Share, shares
 from crr_monitor.core.status import derive
 from crr_monitor.core.times import DAY_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
-    from crr_monitor.core.evidence import Evidence
     from crr_monitor.core.statistics import Cell, CellKey
     from crr_monitor.core.topology import BucketConfig, Topology
 
@@ -79,7 +81,8 @@ class Counts(Struct):
 class Batch(Struct):
     """One step of a change: everything in it becomes durable together, or nothing of it.
 
-    ``evidence`` is merged within the batch. ``newest_event`` is the latest time (milliseconds) that any event in it carries.
+    ``evidence`` is merged within the batch. ``newest_event`` is the latest time (milliseconds) that any event in it
+    carries.
     """
 
     evidence: Mapping[VersionKey, Evidence] = field(default_factory=dict)
@@ -110,7 +113,7 @@ class Purged(Struct, frozen=True):
 
 
 class Newest(Struct, frozen=True):
-    """The newest event's own time, and the store's clock when it came: together they tell a replay from live traffic."""
+    """The newest event's own time, and the store's clock when it came: both tell a replay from live traffic."""
 
     event_at: int
     stored_at: int
@@ -119,16 +122,16 @@ class Newest(Struct, frozen=True):
 class Store(Protocol):
     """Records, statistics and positions of one monitor.
 
-    Any number of processes may read while one writes; a reader sees each batch whole or not at all. Two processes may also
-    write: batches are applied one after the other. Every method may raise :class:`StoreError`.
+    Any number of processes may read while one writes; a reader sees each batch whole or not at all. Two processes may
+    also write: batches are applied one after the other. Every method may raise :class:`StoreError`.
     """
 
     def apply(self, batch: Batch) -> int:
         """Merge a batch and make it durable: records, statistics, position and counts in one transaction.
 
-        Applying the same evidence again changes nothing but the counts. Killed at any moment, the store is as before or as
-        after. Each settled copy is counted in the statistics once, ever: a record that retention removed and whose evidence
-        comes again is listed again, and not counted again.
+        Applying the same evidence again changes nothing but the counts. Killed at any moment, the store is as before
+        or as after. Each settled copy is counted in the statistics once, ever: a record that retention removed and
+        whose evidence comes again is listed again, and not counted again.
 
         Returns:
             How many listed records changed.
@@ -157,13 +160,13 @@ class Store(Protocol):
         """Within it, everything read is of one moment, whatever another process writes meanwhile."""
 
     def pending(self, since: int, until: int) -> Iterator[Share]:
-        """The counted pending copies with ``since <= sort_at < until``; ``key.slot`` is the exact time in milliseconds."""
+        """The counted pending copies with ``since <= sort_at < until``; ``key.slot`` is the time in milliseconds."""
 
     def topology(self) -> Topology:
         """What was learned of replication rules."""
 
     def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
-        """Learn configurations (with whether they state ``since``), by the store's clock; returns the whole topology."""
+        """Learn configurations (with whether they state ``since``), by the store's clock; gives the whole topology."""
 
     def position(self, source: str) -> Position | None:
         """How far a source was read, or ``None``."""
@@ -175,7 +178,7 @@ class Store(Protocol):
         """The newest event seen, or ``None`` of an empty store."""
 
     def purge(self, limit: int = 20_000) -> Purged:
-        """Remove what is older than the retention, at most ``limit`` records; call it again until it removes nothing."""
+        """Remove what the retention no longer keeps, at most ``limit`` records; repeat it until it removes nothing."""
 
     def close(self) -> None:
         """Release everything. The store cannot be used afterwards."""
@@ -233,8 +236,6 @@ def is_about(record: Record, bucket: str) -> bool:
 def system_clock() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
 
 
 def pending_shares(records: Iterable[Record]) -> Iterator[Share]:

@@ -84,7 +84,8 @@ class _State:
 class MemoryStore:
     """See :class:`crr_monitor.stores.base.Store`. Applying a batch copies the state: meant for thousands of records.
 
-    ``step`` is called between any two steps of a change, with the name of the next one; what it raises undoes the change.
+    ``step`` is called between any two steps of a change, with the name of the next one; what it raises undoes the
+    change.
     """
 
     def __init__(

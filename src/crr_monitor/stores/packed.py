@@ -1,4 +1,4 @@
-"""Evidence as MessagePack: so it passes from one process to the next and lies in SQLite, and is unpacked where it is looked at."""
+"""Evidence as MessagePack: so it passes from one process to the next, and so it lies in SQLite."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The store in one SQLite file: WAL, one transaction per batch, any number of readers beside the writer.
 
-A record is one row: what its evidence says, as MessagePack, and beside it only what a query filters or sorts by. Times are
-milliseconds since the epoch. The id is a hash of key and version id, its first half of the key alone, so that all versions
-of a key stand together.
+A record is one row: what its evidence says, as MessagePack, and beside it only what a query filters or sorts by. Times
+are milliseconds since the epoch. The id is a hash of key and version id, its first half of the key alone, so that all
+versions of a key stand together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from crr_monitor.stores.base import Batch, Query
 
 OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
-"""Bits of ``version.flags``: not settled; some copy (or the source) uncertain; statistics have it from before a purge."""
+"""Bits of ``version.flags``: not settled; something uncertain; counted before its record left for a while."""
 
 _CHUNK = 400
 _PLACES = ",".join("?" * _CHUNK)
@@ -67,7 +67,8 @@ def key_hash(key: str) -> bytes:
 class SqliteStore:
     """See :class:`crr_monitor.stores.base.Store`.
 
-    ``step`` is called between any two steps of a change, with the name of the next one; what it raises undoes the change.
+    ``step`` is called between any two steps of a change, with the name of the next one; what it raises undoes the
+    change.
     """
 
     def __init__(
@@ -218,8 +219,10 @@ class SqliteStore:
         now = self._clock()
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT * FROM (SELECT n, id, flags, key, version_id, body FROM version WHERE open = 0 AND changed_at <= ?"
-                " LIMIT ?) UNION ALL SELECT * FROM (SELECT n, id, flags, key, version_id, body FROM version WHERE open = 1"
+                "SELECT * FROM (SELECT n, id, flags, key, version_id, body FROM version WHERE open = 0"
+                " AND changed_at <= ?"
+                " LIMIT ?) UNION ALL"
+                " SELECT * FROM (SELECT n, id, flags, key, version_id, body FROM version WHERE open = 1"
                 " AND changed_at <= ? LIMIT ?) LIMIT ?",
                 (now - self._retention.settled, limit, now - self._retention.unsettled, limit, limit),
             ).fetchall()
@@ -340,7 +343,8 @@ class SqliteStore:
 
 
 _INSERT = (
-    "INSERT INTO version(status, flags, open, sort_at, changed_at, body, id, key, version_id) VALUES (?,?,?,?,?,?,?,?,?)"
+    "INSERT INTO version(status, flags, open, sort_at, changed_at, body, id, key, version_id)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ROWS = "SELECT key, version_id, body, flags, sort_at FROM version WHERE "
 _UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=? WHERE n=?"
@@ -406,7 +410,9 @@ def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], now: int) -> 
         cell = Cell() if row is None else _cell_decoder.decode(row[0])
         cell.add(change)
         if cell.empty:
-            db.execute("DELETE FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key)
+            db.execute(
+                "DELETE FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key
+            )
         else:
             db.execute("INSERT OR REPLACE INTO cell VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, now, _encode(cell)))
     pairs = {(key.source, key.destination, key.rule_id) for key in cells}

@@ -39,12 +39,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX forgotten_time ON forgotten(forgotten_at)",
         "CREATE TABLE position(source TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
         "CREATE TABLE count(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-        "CREATE TABLE newest(id INTEGER PRIMARY KEY CHECK(id = 1), event_at INTEGER NOT NULL, stored_at INTEGER NOT NULL)",
+        "CREATE TABLE newest(id INTEGER PRIMARY KEY CHECK(id = 1), event_at INTEGER NOT NULL, stored_at INTEGER)",
         "CREATE TABLE topology(id INTEGER PRIMARY KEY CHECK(id = 1), body BLOB NOT NULL)",
         f"PRAGMA application_id = {APPLICATION_ID}",
     ),
 )
-"""Migration ``i`` brings a file from version ``i`` (``PRAGMA user_version``) to ``i + 1``; never edited once released."""
+"""Migration ``i`` brings a file from ``PRAGMA user_version`` ``i`` to ``i + 1``; never edited once released."""
 
 
 def check_ours(db: sqlite3.Connection, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: run one with ``python3 dev.py bench NAME``."""
