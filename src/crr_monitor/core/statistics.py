@@ -153,9 +153,11 @@ def shares(record: Record) -> list[Share]:
 
 
 def move(cells: dict[CellKey, Cell], old: list[Share], new: list[Share]) -> None:
-    """Take the old contribution of a record out of the cells, and put the new one in."""
-    if old == new:
-        return
+    """Take the old contribution of a record out of the cells, and put the new one in.
+
+    All cells that the record counts in are there afterwards, also those that did not change: they have to stay as long
+    as the record may still be taken out of them.
+    """
     for share in old:
         _cell(cells, share.key).count(share, -1)
     for share in new:

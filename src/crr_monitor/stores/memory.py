@@ -73,11 +73,11 @@ class _State:
         cell = self.cells.get(key)
         if cell is None:
             return
-        self.pairs.add((key.source, key.destination, key.rule_id))
         if cell.empty:
             del self.cells[key]
             self.changed.pop(key, None)
         else:
+            self.pairs.add((key.source, key.destination, key.rule_id))
             self.changed[key] = now
 
 
@@ -124,7 +124,7 @@ class MemoryStore:
             return 0
         counted_before = key in state.forgotten if row is None else row.counted_before
         state.rows[key] = _Row(change.evidence, change.record, now, counted_before=counted_before)
-        if not counted_before and change.old != change.new:
+        if not counted_before and (change.old or change.new):
             self._step("statistics")
             move(state.cells, change.old, change.new)
             for share in (*change.old, *change.new):

@@ -348,6 +348,9 @@ _INSERT = (
 )
 _ROWS = "SELECT key, version_id, body, flags, sort_at FROM version WHERE "
 _UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=? WHERE n=?"
+_KEEP_CELL = (
+    "UPDATE cell SET changed_at=? WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?"
+)
 _IGNORED = "ignored:"
 
 
@@ -402,7 +405,8 @@ def _expire(cells: dict[CellKey, Cell], counted: Iterable[Share]) -> None:
 
 def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], now: int) -> None:
     for key, change in cells.items():
-        if change.empty:
+        if change.empty:  # only kept longer
+            db.execute(_KEEP_CELL, (now, *key))
             continue
         row = db.execute(
             "SELECT body FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key
@@ -415,7 +419,7 @@ def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], now: int) -> 
             )
         else:
             db.execute("INSERT OR REPLACE INTO cell VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, now, _encode(cell)))
-    pairs = {(key.source, key.destination, key.rule_id) for key in cells}
+    pairs = {(key.source, key.destination, key.rule_id) for key, change in cells.items() if not change.empty}
     db.executemany("INSERT OR IGNORE INTO pair VALUES (?, ?, ?)", sorted(pairs))
 
 
