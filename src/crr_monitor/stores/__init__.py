@@ -1,1 +1,1 @@
-"""Stores keep the merged evidence and the statistics. ``base`` is the port; everything behind it passes one contract suite."""
+"""Stores keep the merged evidence and the statistics: ``base`` is the port, all behind it pass one contract suite."""
