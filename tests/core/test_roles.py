@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crr_monitor.core.model import Status
-from crr_monitor.core.status import find_source
+from crr_monitor.core.roles import find_source
 from crr_monitor.core.topology import Topology
 from tests.factories import (
     AT,

@@ -35,9 +35,10 @@ from crr_monitor.stores.base import (
 )
 from crr_monitor.stores.packed import PackedEvidence, pack, unpack
 from crr_monitor.stores.sqlite_schema import check_ours, migrate, use_wal
+from crr_monitor.stores.sqlite_statistics import IGNORED, add_cells, add_counts, expire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Share
@@ -167,7 +168,7 @@ class SqliteStore:
                 [(position.source, msgspec.json.encode(position)) for position in batch.positions],
             )
             self._step("counts")
-            _add_counts(db, batch.counts)
+            add_counts(db, batch.counts)
             if batch.newest_event is not None:
                 db.execute(
                     "INSERT INTO newest(id, event_at, stored_at) VALUES (1, ?1, ?2) ON CONFLICT(id) DO UPDATE"
@@ -205,7 +206,7 @@ class SqliteStore:
         self._step("update")
         db.executemany(_UPDATE, updates)
         self._step("statistics")
-        _add_cells(db, cells, now)
+        add_cells(db, cells, now)
         return changed
 
     def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
@@ -233,12 +234,12 @@ class SqliteStore:
                 if counted:
                     forgotten.append((id_, now))
                     if not flags & COUNTED_BEFORE:
-                        _expire(cells, counted)
+                        expire(cells, counted)
             self._step("forget")
             db.executemany("DELETE FROM version WHERE n = ?", ((row[0],) for row in rows))
             self._step("marks")
             db.executemany("INSERT OR IGNORE INTO forgotten(id, forgotten_at) VALUES (?, ?)", forgotten)
-            _add_cells(db, cells, now)
+            add_cells(db, cells, now)
             self._step("outdated")
             outdated = 0
             if len(rows) < limit:  # else records that count in them may still be here
@@ -326,8 +327,8 @@ class SqliteStore:
         counts = Counts()
         with self._errors():
             for name, value in self._db.execute("SELECT name, value FROM count"):
-                if name.startswith(_IGNORED):
-                    counts.ignored[name[len(_IGNORED) :]] = value
+                if name.startswith(IGNORED):
+                    counts.ignored[name[len(IGNORED) :]] = value
                 else:
                     setattr(counts, name, value)
         return counts
@@ -348,10 +349,6 @@ _INSERT = (
 )
 _ROWS = "SELECT key, version_id, body, flags, sort_at FROM version WHERE "
 _UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=? WHERE n=?"
-_KEEP_CELL = (
-    "UPDATE cell SET changed_at=? WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?"
-)
-_IGNORED = "ignored:"
 
 
 def _columns(record: Record, now: int, *, counted_before: bool) -> tuple[object, ...]:
@@ -395,41 +392,6 @@ def _conditions(query: Query) -> tuple[str, tuple[object, ...]]:
 def _read_topology(db: sqlite3.Connection) -> Topology:
     row = db.execute("SELECT body FROM topology").fetchone()
     return Topology() if row is None else Topology(_configs_decoder.decode(row[0]))
-
-
-def _expire(cells: dict[CellKey, Cell], counted: Iterable[Share]) -> None:
-    for share in counted:
-        if share.status is Status.PENDING:
-            cells.setdefault(share.key, Cell()).expire(share)
-
-
-def _add_cells(db: sqlite3.Connection, cells: dict[CellKey, Cell], now: int) -> None:
-    for key, change in cells.items():
-        if change.empty:  # only kept longer
-            db.execute(_KEEP_CELL, (now, *key))
-            continue
-        row = db.execute(
-            "SELECT body FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key
-        ).fetchone()
-        cell = Cell() if row is None else _cell_decoder.decode(row[0])
-        cell.add(change)
-        if cell.empty:
-            db.execute(
-                "DELETE FROM cell WHERE slot=? AND source=? AND destination=? AND rule_id=? AND delete_marker=?", key
-            )
-        else:
-            db.execute("INSERT OR REPLACE INTO cell VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, now, _encode(cell)))
-    pairs = {(key.source, key.destination, key.rule_id) for key, change in cells.items() if not change.empty}
-    db.executemany("INSERT OR IGNORE INTO pair VALUES (?, ?, ?)", sorted(pairs))
-
-
-def _add_counts(db: sqlite3.Connection, counts: Counts) -> None:
-    changes = {"messages": counts.messages, "events": counts.events, "malformed": counts.malformed}
-    changes |= {_IGNORED + kind: count for kind, count in counts.ignored.items()}
-    db.executemany(
-        "INSERT INTO count(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = value + ?2",
-        [(name, value) for name, value in changes.items() if value],
-    )
 
 
 __all__ = ["SqliteStore", "key_hash", "version_hash"]
