@@ -57,6 +57,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     # Its truth is worked out independently, so that comparing it with a store can find a wrong merge.
     "simulate": ("crr_monitor.core.times", "crr_monitor.core.model"),
+    # A local AWS for tests: it knows nothing of the product, and nothing of the product knows it.
+    "sandbox": (),
     "cli": ("crr_monitor",),
     "__main__": ("crr_monitor.cli",),
     "__init__": (),

@@ -1,0 +1,153 @@
+"""What the monitor keeps about itself in the statistics table: topology, positions, counts, the newest event.
+
+Items by ``kind`` (partition key) and ``name`` (sort key)::
+
+    monitor       topology     all configurations, compressed, with the number of their edition
+    monitor       counts       one attribute per counter
+    monitor       newest       the newest event, and when it came
+    source        HASH         position in one source
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crr_monitor.core.topology import BucketConfig, Topology
+from crr_monitor.stores.base import Counts, Newest, Position, StoreError
+from crr_monitor.stores.dynamodb_calls import TRANSACTION, ConditionFailedError, Table
+from crr_monitor.stores.dynamodb_statistics import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from crr_monitor.stores.dynamodb_items import Attributes
+
+LEARN_TRIES = 20
+_MONITOR = "monitor"
+_IGNORED = "ignored:"
+_configs_decoder = msgspec.msgpack.Decoder(list[BucketConfig])
+
+
+def _position_key(source: str) -> Attributes:
+    # A path may be longer than a sort key.
+    return key_of("source", hashlib.blake2b(source.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest())
+
+
+class Monitor:
+    """The items named above. ``step`` is called between any two steps of a change."""
+
+    def __init__(self, table: Table, clock: Callable[[], int], step: Callable[[str], None]) -> None:
+        self._table = table
+        self._clock = clock
+        self._step = step
+
+    # ------------------------------------------------------------------ change
+
+    def advance(self, positions: Sequence[Position], counts: Counts) -> None:
+        """Positions and what was counted on the way to them, in one transaction: counts follow a position exactly."""
+        updates = [_put_position(position) for position in positions]
+        added = _add_counts(counts)
+        if added is not None:
+            updates.insert(0, added)
+        if len(updates) == 1:
+            self._table.call("update_item", **updates[0])
+        for start in range(0, len(updates) if len(updates) > 1 else 0, TRANSACTION):
+            self._table.transact(updates[start : start + TRANSACTION])
+
+    def see(self, event_at: int) -> None:
+        """The time of an event: kept if it is newer than all before, together with the store's clock."""
+        try:
+            self._table.call(
+                "update_item",
+                Key=key_of(_MONITOR, "newest"),
+                UpdateExpression="SET #event = :event, #stored = :stored",
+                ConditionExpression="attribute_not_exists(#event) OR #event < :event",
+                ExpressionAttributeNames={"#event": "event_at", "#stored": "stored_at"},
+                ExpressionAttributeValues={":event": {"N": str(event_at)}, ":stored": {"N": str(self._clock())}},
+            )
+        except ConditionFailedError:
+            return
+
+    def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
+        """Learn configurations; if somebody else did so meanwhile (the edition tells), again on top of theirs."""
+        for _ in range(LEARN_TRIES):
+            known, edition = self._topology()
+            topology = known.learn(configs, self._clock())
+            self._step("topology")
+            try:
+                self._table.call(
+                    "update_item",
+                    Key=key_of(_MONITOR, "topology"),
+                    UpdateExpression="SET #body = :body, #edition = :next",
+                    ConditionExpression="#edition = :edition" if edition else "attribute_not_exists(#edition)",
+                    ExpressionAttributeNames={"#body": "body", "#edition": "edition"},
+                    ExpressionAttributeValues={
+                        ":body": {"B": zlib.compress(msgspec.msgpack.encode(topology.configs))},
+                        ":next": {"N": str(edition + 1)},
+                        **({":edition": {"N": str(edition)}} if edition else {}),
+                    },
+                )
+            except ConditionFailedError:
+                continue
+            return topology
+        message = f"table {self._table.name}: the topology is being changed by others all the time: try again"
+        raise StoreError(message)
+
+    # ------------------------------------------------------------------- read
+
+    def topology(self) -> Topology:
+        """What was learned."""
+        return self._topology()[0]
+
+    def _topology(self) -> tuple[Topology, int]:
+        item = self._table.get(key_of(_MONITOR, "topology"))
+        if item is None:
+            return Topology(), 0
+        return Topology(_configs_decoder.decode(zlib.decompress(item["body"]["B"]))), int(item["edition"]["N"])
+
+    def position(self, source: str) -> Position | None:
+        """How far a source was read."""
+        item = self._table.get(_position_key(source))
+        return None if item is None else msgspec.json.decode(item["body"]["S"], type=Position)
+
+    def counts(self) -> Counts:
+        """All counters."""
+        counts = Counts()
+        for name, value in (self._table.get(key_of(_MONITOR, "counts")) or {}).items():
+            if name.startswith(_IGNORED):
+                counts.ignored[name.removeprefix(_IGNORED)] = int(value["N"])
+            elif name in {"messages", "events", "malformed"}:
+                setattr(counts, name, int(value["N"]))
+        return counts
+
+    def newest(self) -> Newest | None:
+        """The newest event."""
+        item = self._table.get(key_of(_MONITOR, "newest"))
+        return None if item is None else Newest(int(item["event_at"]["N"]), int(item["stored_at"]["N"]))
+
+
+def _put_position(position: Position) -> Attributes:
+    return {
+        "Key": _position_key(position.source),
+        "UpdateExpression": "SET #body = :body",
+        "ExpressionAttributeNames": {"#body": "body"},
+        "ExpressionAttributeValues": {":body": {"S": msgspec.json.encode(position).decode()}},
+    }
+
+
+def _add_counts(counts: Counts) -> Attributes | None:
+    changes = {"messages": counts.messages, "events": counts.events, "malformed": counts.malformed}
+    changes |= {_IGNORED + kind: count for kind, count in counts.ignored.items()}
+    changes = {name: count for name, count in changes.items() if count}
+    if not changes:
+        return None
+    return {
+        "Key": key_of(_MONITOR, "counts"),
+        "UpdateExpression": "ADD " + ", ".join(f"#{number} :{number}" for number in range(len(changes))),
+        "ExpressionAttributeNames": {f"#{number}": name for number, name in enumerate(changes)},
+        "ExpressionAttributeValues": {f":{number}": {"N": str(n)} for number, n in enumerate(changes.values())},
+    }
