@@ -57,6 +57,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     # Its truth is worked out independently, so that comparing it with a store can find a wrong merge.
     "simulate": ("crr_monitor.core.times", "crr_monitor.core.model"),
+    "cost": ("crr_monitor.core",),
+    "aws": ("crr_monitor.core",),
+    "templates": (),
+    "lambdas": (
+        "crr_monitor.core",
+        "crr_monitor.config",
+        "crr_monitor.decode",
+        "crr_monitor.process",
+        "crr_monitor.stores",
+        "crr_monitor.aws",
+    ),
     # A local AWS for tests: it knows nothing of the product, and nothing of the product knows it.
     "sandbox": (),
     "cli": ("crr_monitor",),

@@ -1,0 +1,160 @@
+"""Clients per account, Region and service: time-outs and retries set, other accounts through one named role.
+
+boto3 is imported when the first client is made, so that importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException", "403"}
+)
+"""Error codes with which the services say that a permission is missing."""
+
+OPTIONS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 20,
+    # Standard mode backs off with jitter, and stops retrying while everything fails.
+    "retries": {"mode": "standard", "max_attempts": 6},
+    "max_pool_connections": 32,
+}
+SESSION_SECONDS = 3_600
+EARLY_SECONDS = 300
+"""A role's credentials are replaced this long before they expire."""
+
+
+class AwsError(Exception):
+    """A call to AWS that gave no answer: nothing is known of what was asked.
+
+    The text names call, code and words of AWS.
+    """
+
+    def __init__(self, operation: str, code: str, text: str) -> None:
+        super().__init__(f"{operation}: {code + ': ' if code else ''}{text}")
+        self.operation = operation
+        self.code = code
+        self.text = text
+
+    @property
+    def denied(self) -> bool:
+        """Whether a permission is missing."""
+        return self.code in DENIED
+
+
+class MissingSdkError(AwsError):
+    """boto3 is not installed."""
+
+    def __init__(self) -> None:
+        text = "boto3 is missing: install crr-monitor's extra 'aws'"
+        operation = "import boto3"
+        super().__init__(operation, "", text)
+
+
+def _sdk(name: str) -> Any:  # noqa: ANN401 - a module of an optional package
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingSdkError from error
+
+
+def call(operation: str, function: Callable[..., Any], **request: Any) -> Any:  # noqa: ANN401 - the SDK's own answers
+    """Make one call.
+
+    Raises:
+        AwsError: AWS refused, or could not be reached. ``operation`` (``service:Operation``) says in it what was asked.
+    """
+    exceptions = _sdk("botocore.exceptions")
+    try:
+        return function(**request)
+    except exceptions.ClientError as error:
+        told = error.response.get("Error", {})
+        raise AwsError(operation, str(told.get("Code", "")), str(told.get("Message", error))) from error
+    except exceptions.BotoCoreError as error:
+        raise AwsError(operation, "", str(error)) from error
+
+
+def pages(operation: str, client: Any, method: str, **request: Any) -> Iterator[Any]:  # noqa: ANN401
+    """All pages of a listing; raises as :func:`call` does."""
+    found = iter(client.get_paginator(method).paginate(**request))
+    while True:
+        page = call(operation, lambda: next(found, None))
+        if page is None:
+            return
+        yield page
+
+
+class Sessions:
+    """Makes clients and keeps them. Any thread may ask.
+
+    ``account`` is the account of the process's own credentials; for every other one the role ``role_name`` there is
+    assumed. ``endpoint_url`` sends everything to one address (tests, the sandbox).
+    """
+
+    def __init__(
+        self,
+        account: str,
+        *,
+        partition: str = "aws",
+        role_name: str | None = None,
+        endpoint_url: str | None = None,
+        base: Any = None,  # noqa: ANN401 - a boto3.Session, whose package is optional
+    ) -> None:
+        self.account = account
+        self._partition = partition
+        self._role_name = role_name
+        self._endpoint_url = endpoint_url
+        self._base = base
+        self._lock = threading.RLock()
+        self._clients: dict[tuple[str, str, str], Any] = {}
+        self._assumed: dict[str, tuple[Any, float]] = {}
+
+    def client(self, service: str, region: str, account: str | None = None) -> Any:  # noqa: ANN401 - boto3's client
+        """The client of a service in one Region, acting in ``account`` (default: one's own).
+
+        Raises:
+            AwsError: the role could not be assumed, or boto3 is missing.
+        """
+        account = account or self.account
+        with self._lock:
+            session = self._own() if account == self.account else self._other(account, region)
+            key = (service, region, account)
+            if key not in self._clients:
+                self._clients[key] = self._make(session, service, region)
+            return self._clients[key]
+
+    def _make(self, session: Any, service: str, region: str) -> Any:  # noqa: ANN401
+        config = _sdk("botocore.config").Config(**OPTIONS, user_agent_extra="crr-monitor")
+        return session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+
+    def _own(self) -> Any:  # noqa: ANN401
+        if self._base is None:
+            self._base = _sdk("boto3").Session()
+        return self._base
+
+    def _other(self, account: str, region: str) -> Any:  # noqa: ANN401
+        session, expires = self._assumed.get(account, (None, 0.0))
+        if time.time() < expires - EARLY_SECONDS:
+            return session
+        if not self._role_name:
+            text = f"no role is named through which account {account} could be reached"
+            operation = "sts:AssumeRole"
+            raise AwsError(operation, "", text)
+        role = f"arn:{self._partition}:iam::{account}:role/{self._role_name}"
+        told = call(
+            f"sts:AssumeRole of {role}",
+            self._make(self._own(), "sts", region).assume_role,
+            RoleArn=role,
+            RoleSessionName="crr-monitor",
+            DurationSeconds=SESSION_SECONDS,
+        )["Credentials"]
+        session = _sdk("boto3").Session(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
+        self._assumed[account] = (session, told["Expiration"].timestamp())
+        self._clients = {key: client for key, client in self._clients.items() if key[2] != account}
+        return session

@@ -1,0 +1,74 @@
+"""The answer to CloudFormation for a custom resource: exactly one, whatever happens, or the stack hangs for an hour.
+
+CloudFormation User Guide, "Custom resource response objects".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
+
+REASON_CHARACTERS = 1_000
+"""The whole answer may have 4,096 bytes."""
+
+TRIES = 4
+TIMEOUT_SECONDS = 5.0
+EARLY_SECONDS = 20.0
+"""The time-out is told this long before Lambda ends the function."""
+
+
+class Answer:
+    """Answers one request of CloudFormation once; when time runs out first, with a failure."""
+
+    def __init__(self, event: Mapping[str, Any], physical_id: str, seconds_left: float) -> None:
+        self._event = event
+        self._physical_id = str(event.get("PhysicalResourceId") or physical_id)
+        self._lock = threading.Lock()
+        self._given = False
+        text = "set-up ran out of time before it was done: update the stack again, it goes on where it was"
+        self._timer = threading.Timer(max(1.0, seconds_left - EARLY_SECONDS), self.give, ("FAILED", text))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def give(self, status: str, reason: str, data: Mapping[str, str] | None = None) -> None:
+        """Send the answer, unless one was sent already."""
+        with self._lock:
+            if self._given:
+                return
+            self._given = True
+        self._timer.cancel()
+        document = {
+            "Status": status,
+            "Reason": reason[:REASON_CHARACTERS] or status,
+            "PhysicalResourceId": self._physical_id,
+            "StackId": self._event.get("StackId", ""),
+            "RequestId": self._event.get("RequestId", ""),
+            "LogicalResourceId": self._event.get("LogicalResourceId", ""),
+            "Data": {name: value[:REASON_CHARACTERS] for name, value in (data or {}).items()},
+        }
+        self._send(json.dumps(document).encode())
+
+    def _send(self, body: bytes) -> None:
+        for left in reversed(range(TRIES)):
+            # The address is CloudFormation's own, signed; a content type would break the signature.
+            request = urllib.request.Request(  # noqa: S310
+                self._event["ResponseURL"], data=body, method="PUT", headers={"Content-Type": ""}
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+                    return
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                _log.warning("CloudFormation could not be answered, %d tries left: %s", left, error)
+                if not left:
+                    raise
+                time.sleep(0.5)

@@ -1,0 +1,128 @@
+"""What each function reads from its environment.
+
+One frozen value, parsed once. The templates set exactly these variables.
+
+A field's variable is ``CRR_MONITOR_`` and its name in capitals; lists are separated by commas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from crr_monitor.aws.plan_model import EventSource, Stack, StackKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "CRR_MONITOR_"
+
+Settings = TypeVar("Settings", bound=Struct)
+
+
+class SettingsError(Exception):
+    """A variable is missing or wrong; the text names it and the cure."""
+
+
+class SetupSettings(Struct, frozen=True, kw_only=True):
+    """Of ``crr_monitor.lambdas.setup``.
+
+    What a stack does not have is empty: an agent's queue, a trail that is not ours.
+    """
+
+    stack_kind: StackKind
+    stack_id: str
+    token: str
+    event_source: EventSource
+    hub_account: str
+    hub_token: str
+    hub_bus_arn: str
+    own_bus_arn: str
+    forward_role_arn: str
+    queue_arn: str
+    queue_url: str
+    trail_arn: str
+    topic_keys: tuple[str, ...]
+    agent_accounts: tuple[str, ...]
+    agent_organization: str
+    agent_role_name: str
+    bucket_settings: Literal["Print", "Change"]
+    store: str
+
+    def stack(self, function_arn: str) -> Stack:
+        """The stack as planning wants it; partition, Region and account are those of the function itself."""
+        _, partition, _, region, account, *_ = function_arn.split(":")
+        return Stack(
+            kind=self.stack_kind,
+            stack_id=self.stack_id,
+            token=self.token,
+            account=account,
+            region=region,
+            partition=partition,
+            event_source=self.event_source,
+            hub_account=self.hub_account,
+            hub_token=self.hub_token,
+            hub_bus_arn=self.hub_bus_arn,
+            own_bus_arn=self.own_bus_arn,
+            forward_role_arn=self.forward_role_arn,
+            queue_arn=self.queue_arn,
+            queue_url=self.queue_url,
+            trail_arn=self.trail_arn,
+            topic_keys=self.topic_keys,
+            agent_accounts=self.agent_accounts,
+            agent_organization=self.agent_organization,
+        )
+
+
+class ProcessSettings(Struct, frozen=True, kw_only=True):
+    """Of ``crr_monitor.lambdas.process``. ``event_log`` is the log group for copies of raw events, or empty."""
+
+    store: str
+    queue_url: str
+    dead_letter_queue_url: str
+    processing_mode: Literal["Scheduled", "Continuous"]
+    event_log: str
+
+
+class SettleSettings(Struct, frozen=True, kw_only=True):
+    """Of ``crr_monitor.lambdas.settle``."""
+
+    store: str
+
+
+BY_HANDLER: dict[str, type[Struct]] = {
+    "crr_monitor.lambdas.setup.handler": SetupSettings,
+    "crr_monitor.lambdas.process.handler": ProcessSettings,
+    "crr_monitor.lambdas.settle.handler": SettleSettings,
+}
+"""Every function of the templates."""
+
+
+def variables(kind: type[Struct]) -> tuple[str, ...]:
+    """The environment variables that a function reads."""
+    return tuple(PREFIX + name.upper() for name in kind.__struct_fields__)
+
+
+def from_environment(kind: type[Settings], environment: Mapping[str, str]) -> Settings:
+    """Parse a function's settings.
+
+    Raises:
+        SettingsError: naming the variable.
+    """
+    hints = msgspec.structs.fields(kind)
+    values: dict[str, object] = {}
+    for hint, variable in zip(hints, variables(kind), strict=True):
+        told = environment.get(variable)
+        if told is None:
+            message = (
+                f"environment variable {variable} is missing: the stack's template sets it, so deploy the stack again"
+            )
+            raise SettingsError(message)
+        values[hint.name] = [each for each in told.split(",") if each] if "tuple" in str(hint.type) else told
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        message = f"an environment variable of this function is wrong: {error} ({', '.join(variables(kind))})"
+        raise SettingsError(message) from error

@@ -1,0 +1,265 @@
+"""The templates: what they say agrees with the code, and every permission has its reason."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crr_monitor import templates
+from crr_monitor.aws.patterns import OBJECT_EVENTS
+from crr_monitor.aws.plan_model import Stack
+from crr_monitor.aws.selectors import canonical, trail_selectors
+from crr_monitor.lambdas.settings import BY_HANDLER, variables
+from crr_monitor.stores.dynamodb_tables import STATISTICS, STATUS, cloudformation_properties
+from tools import permissions
+
+NAMES = (templates.HUB, templates.AGENT)
+FOLDER = Path(templates.__file__).parent
+HUB = permissions.load(templates.text(templates.HUB))
+AGENT = permissions.load(templates.text(templates.AGENT))
+BOTH = pytest.mark.parametrize("template", [HUB, AGENT], ids=["hub", "agent"])
+
+NO_SINGLE_RESOURCE = {
+    "s3:ListAllMyBuckets",
+    "events:ListRules",
+    "cloudtrail:DescribeTrails",
+    "cloudtrail:GetTrailStatus",
+    "cloudtrail:GetEventSelectors",
+    "sns:GetSubscriptionAttributes",
+    "sns:SetSubscriptionAttributes",
+    "sns:Unsubscribe",
+}
+"""Actions that know no single resource (Service Authorization Reference), or are asked about trails of others."""
+
+
+def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """The template's resources of one type, by name."""
+    return {name: each for name, each in template["Resources"].items() if each["Type"] == kind}
+
+
+def strings(value: Any) -> list[str]:  # noqa: ANN401 - any part of a template
+    """All texts in a part of a template."""
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in strings(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in strings(each)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lint(name: str) -> None:
+    """cfn-lint has nothing to say, in any partition."""
+    lint = Path(sys.executable).parent / "cfn-lint"
+    command = [str(lint), "-r", "us-east-1", "cn-north-1", "us-gov-west-1", "--", str(FOLDER / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@BOTH
+def test_every_statement_has_its_reason(template: dict[str, Any]) -> None:
+    """Each statement of each role has a reason in the role's metadata, and there are no reasons without a statement."""
+    found = list(permissions.statements(template))
+    assert [each for each in found if not each.reason] == []
+    said = {(each.role, each.sid) for each in found}
+    told = {
+        (name, sid)
+        for name, role in resources(template, "AWS::IAM::Role").items()
+        for sid in role["Metadata"]["Reasons"]
+    }
+    assert told == said
+
+
+@BOTH
+def test_every_action_is_known(template: dict[str, Any]) -> None:
+    """A role has no action that is not in the table of actions, and none with a star."""
+    used = {action for each in permissions.statements(template) for action in each.actions}
+    assert used - permissions.ACTIONS.keys() == set()
+
+
+def test_no_action_is_left_over() -> None:
+    """The table of actions names none that no role has."""
+    used = {
+        action for each in [*permissions.statements(HUB), *permissions.statements(AGENT)] for action in each.actions
+    }
+    assert permissions.ACTIONS.keys() - used == set()
+
+
+@BOTH
+def test_star_only_where_nothing_else_works(template: dict[str, Any]) -> None:
+    """Resource "*" stands only beside actions that know no single resource."""
+    stars = {action for each in permissions.statements(template) if "*" in each.resources for action in each.actions}
+    assert stars - NO_SINGLE_RESOURCE == set()
+
+
+@BOTH
+def test_what_changes_something_is_bound_to_the_stack(template: dict[str, Any]) -> None:
+    """What a role may change is the stack's, or has its token in its name, or is a bucket's notifications."""
+    changing = re.compile(r":(Put|Create|Delete|Set|Update|Remove|Tag|Batch[WG]|Send|Subscribe|Assume|Pass)")
+    loose = [
+        (each.role, each.sid, arn)
+        for each in permissions.statements(template)
+        if any(changing.search(action) for action in each.actions)
+        for arn in each.resources
+        if "Token}" not in arn and not re.fullmatch(r"\$\{\w+(\.Arn)?\}(/stream/\*)?", arn)
+    ]
+    allowed = [
+        ("SetupRole", "KeepSubscriptions", "*"),
+        ("SetupRole", "ChangeNotifications", "arn:${AWS::Partition}:s3:::*"),
+    ]
+    assert [each for each in loose if each not in allowed] == []
+
+
+@BOTH
+def test_every_role_can_have_a_boundary(template: dict[str, Any]) -> None:
+    """Every role takes the permissions boundary."""
+    boundary = {"Fn::If": ["HasBoundary", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]}
+    roles = resources(template, "AWS::IAM::Role").values()
+    assert [role["Properties"]["PermissionsBoundary"] for role in roles] == [boundary] * len(roles)
+
+
+@BOTH
+def test_each_function_has_a_role_of_its_own(template: dict[str, Any]) -> None:
+    """No two functions share a role, and each role is some function's or EventBridge's or the hub's."""
+    functions = resources(template, "AWS::Lambda::Function").values()
+    used = [each["Properties"]["Role"]["Fn::GetAtt"][0] for each in functions]
+    assert len(set(used)) == len(used)
+    assert resources(template, "AWS::IAM::Role").keys() - {*used} <= {"ForwardRole", "HubRole"}
+
+
+@BOTH
+def test_environment(template: dict[str, Any]) -> None:
+    """A function's environment has exactly the variables that its settings read."""
+    for function in resources(template, "AWS::Lambda::Function").values():
+        properties = function["Properties"]
+        wanted = variables(BY_HANDLER[properties["Handler"]])
+        assert sorted(properties["Environment"]["Variables"]) == sorted(wanted), properties["Handler"]
+
+
+def test_handlers() -> None:
+    """The hub has every function, the agent only set-up, and the code that is there has its handler."""
+    handlers = {each["Properties"]["Handler"] for each in resources(HUB, "AWS::Lambda::Function").values()}
+    assert handlers == BY_HANDLER.keys()
+    (agent,) = resources(AGENT, "AWS::Lambda::Function").values()
+    assert agent["Properties"]["Handler"] == "crr_monitor.lambdas.setup.handler"
+
+
+@pytest.mark.parametrize(("name", "table"), [("StatusTable", STATUS), ("StatisticsTable", STATISTICS)])
+def test_tables(name: str, table: Any) -> None:  # noqa: ANN401 - the store's own type
+    """A table has the keys, indexes, stream and TTL attribute that the store works with."""
+    properties = HUB["Resources"][name]["Properties"]
+    assert properties == cloudformation_properties(table)
+
+
+@BOTH
+def test_partitions(template: dict[str, Any]) -> None:
+    """No ARN is written for one partition, account or Region only."""
+    text = strings({name: each for name, each in template.items() if name in {"Resources", "Outputs", "Rules"}})
+    assert [each for each in text if re.search(r"arn:aws[:-]|amazonaws\.com\.cn|\b\d{12}\b|us-east-1", each)] == []
+
+
+@BOTH
+def test_no_fixed_names(template: dict[str, Any]) -> None:
+    """Every physical name has a token of some stack in it, so that several stacks fit into one account."""
+    keys = {"Name", "TopicName", "QueueName", "RoleName", "TableName", "FunctionName", "TrailName", "LogGroupName"}
+    named = {
+        (kind, key): each["Properties"][key]
+        for kind, each in ((each["Type"], each) for each in template["Resources"].values())
+        if kind not in {"AWS::Lambda::Permission", "AWS::Lambda::EventSourceMapping"}
+        for key in keys & each["Properties"].keys()
+    }
+    assert [where for where, value in named.items() if "Token}" not in "".join(strings(value))] == []
+
+
+@BOTH
+def test_set_up_runs_again_for_every_parameter(template: dict[str, Any]) -> None:
+    """The custom resource has the code's key, and every parameter that the set-up function's behaviour depends on."""
+    given = template["Resources"]["SetUp"]["Properties"]
+    asked = (
+        set(strings(template["Resources"]["SetupFunction"]["Properties"]["Environment"]))
+        & template["Parameters"].keys()
+    )
+    told = set(strings({name: value for name, value in given.items() if name != "ServiceToken"}))
+    assert given["Code"] == {"Ref": "CodeKey"}
+    without_effect = {"HubAccount"} if template is AGENT else set()  # it changes together with the token
+    assert asked - told - without_effect == set()
+
+
+@BOTH
+def test_parameters_are_grouped_and_described(template: dict[str, Any]) -> None:
+    """Every parameter is in one group, has a description, and where it is free text, a pattern or a length."""
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    checks = {"AllowedPattern", "AllowedValues", "MinLength", "MinValue"}
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"].strip(), name
+        assert parameter.keys() & checks or name in {"ObjectArns", "BucketArns"}, name
+
+
+@BOTH
+def test_trail_logs_no_management_events(template: dict[str, Any]) -> None:
+    """The trail that is made selects only data events, those that the code selects, and is only made on request."""
+    trail = template["Resources"]["ReplicationTrail"]
+    assert trail["Condition"] == "MakesTrail"
+    (selector,) = trail["Properties"]["AdvancedEventSelectors"]
+    fields = {field.pop("Field"): field for field in [dict(each) for each in selector["FieldSelectors"]]}
+    wanted = canonical(trail_selectors("aws", [], "nothing/"))[0]
+    assert selector["Name"] == wanted["Name"]
+    assert fields["eventCategory"] == {"Equals": ["Data"]}
+    assert fields["eventName"] == {"Equals": list(OBJECT_EVENTS)}
+    assert [field["Field"] for field in wanted["FieldSelectors"]] == list(fields)
+
+
+def test_names_that_code_and_templates_share() -> None:
+    """Topic, trail placeholder, agent's bus and role have the names by which the code finds them."""
+    stack = Stack(
+        kind="hub",
+        stack_id="",
+        token="${Token}",  # noqa: S106 - a part of names
+        account="",
+        region="",
+        hub_account="",
+        hub_token="${Token}",  # noqa: S106
+        hub_bus_arn="",
+        own_bus_arn="",
+        forward_role_arn="",
+    )
+    assert HUB["Resources"]["Topic"]["Properties"]["TopicName"]["Fn::Sub"][0] == stack.topic
+    assert any(each.endswith(f":::{stack.prefix}nothing/") for each in strings(HUB["Resources"]["ReplicationTrail"]))
+    assert AGENT["Resources"]["Bus"]["Properties"]["Name"] == {"Fn::Sub": "crr-monitor-${HubToken}-agent"}
+    assert AGENT["Resources"]["HubRole"]["Properties"]["RoleName"] == {"Fn::Sub": "crr-monitor-${HubToken}-agent"}
+    undelivered = f":{stack.undelivered}"
+    for template in (HUB, AGENT):
+        assert any(each.endswith(undelivered) for each in strings(template["Resources"]["SetupRole"]))
+
+
+def test_hub_tells_what_the_agent_asks() -> None:
+    """Every parameter of the agent that describes the hub is an output of the hub under the same name."""
+    groups = AGENT["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert {*groups[0]["Parameters"], "EventSource"} <= HUB["Outputs"].keys()
+
+
+def test_queue_waits_long_enough() -> None:
+    """A message stays hidden for six times the function's time-out, and what fails goes to the other queue."""
+    queue = HUB["Resources"]["Queue"]["Properties"]
+    assert queue["VisibilityTimeout"] == 6 * HUB["Resources"]["ProcessFunction"]["Properties"]["Timeout"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+
+
+def test_alarms_cannot_go_to_the_managed_key() -> None:
+    """No topic uses alias/aws/sns, with which EventBridge, S3 and alarms cannot publish."""
+    assert [each for each in strings(HUB["Resources"]) if "alias/aws/sns" in each and " " not in each] == []
+
+
+@BOTH
+def test_page_of_permissions(template: dict[str, Any]) -> None:
+    """The page has a row per statement, each with its reason."""
+    rows = permissions.markdown(template).splitlines()[2:]
+    found = list(permissions.statements(template))
+    assert len(rows) == len(found)
+    assert all(each.reason in row and each.role in row for each, row in zip(found, rows, strict=True))
