@@ -143,3 +143,27 @@ def test_the_identifiers_of_a_partial_answer_have_to_be_known(world: World) -> N
 
     assert [first(), first("3", "2"), first("x"), first("2", partial=False)] == [None, 1, 0, None]
     assert streams.failed_from({"error": True}, batch, partial=True) == 0
+
+
+def test_a_window_names_the_shard_and_hands_on_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a window each call names the shard and brings the last state; without one, an answer is an error."""
+    streams = pytest.importorskip("crr_monitor.sandbox.streams")
+    calls: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = [
+        {"body": {"state": {"seen": 1}}},
+        {"body": json.dumps({"state": {"seen": 2}})},
+        {"body": {}},
+    ]
+
+    def execute(_function: object, event: dict[str, Any]) -> dict[str, Any]:
+        calls.append(event)
+        return answers[len(calls) - 1]
+
+    monkeypatch.setattr(streams._functions, "_execute_function", execute)
+    mapping = {"UUID": "m", "EventSourceArn": "arn:stream", "TumblingWindowInSeconds": 900}
+    source, reader = streams._Source(mapping, "t", {}), streams.Reader()
+    results = [reader._call(source, [{"n": 1}]), reader._call(source, [{"n": 2}]), reader._call(source, [], final=True)]
+    assert [bool(each.get("error")) for each in results] == [False, False, True]
+    assert [each["state"] for each in calls] == [{}, {"seen": 1}, {"seen": 2}]
+    assert [each["isFinalInvokeForWindow"] for each in calls] == [False, False, True]
+    assert {(each["shardId"], each["eventSourceARN"]) for each in calls} == {(streams.SHARD, "arn:stream")}

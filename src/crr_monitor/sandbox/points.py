@@ -33,6 +33,10 @@ POINTS: dict[str, dict[str, str | None]] = {
     "core.concurrency": {
         "active_counts": "",
     },
+    "core.iam_actions": {
+        "extract_iam_action": "service method path headers body query_params",
+        "extract_resource_arn": "service method path headers body query_params region account_id",
+    },
     "core.iam_evaluator": {
         "EvalContext": None,
         "_gather_role_policies": "role_name account_id",
@@ -125,6 +129,7 @@ POINTS: dict[str, dict[str, str | None]] = {
         "_dynamodb_stream_positions": None,
         "_dynamodb_stream_positions_lock": None,
         "_dynamodb_stream_table_from_arn_spec": "spec",
+        "_esms": None,
         "_execute_function": "func event",
         "_get_func_record_for_qualifier": "name qualifier",
         "_iter_all_esms": "",

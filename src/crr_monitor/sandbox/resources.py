@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from crr_monitor.sandbox import points
+from crr_monitor.sandbox import points, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,6 +226,12 @@ def install() -> None:
         "delete": _bus_policy_delete,
     }
     handlers["AWS::Athena::NamedQuery"] = {"create": _query_create, "update": _query_update, "delete": _query_delete}
+    mapping = handlers["AWS::Lambda::EventSourceMapping"]
+    handlers["AWS::Lambda::EventSourceMapping"] = {
+        **mapping,
+        "create": streams.keeping_window(mapping["create"]),
+        "update": streams.keeping_window(mapping["update"]),
+    }
     bus = handlers["AWS::Events::EventBus"]
     handlers["AWS::Events::EventBus"] = {
         **bus,

@@ -1,7 +1,9 @@
 """Lambda reading DynamoDB streams; the emulator's reader knows neither partial answers nor retry limits.
 
 Lambda Developer Guide: "Process DynamoDB records with Lambda", "Retaining discarded records", "Reporting batch item
-failures" (retried from the lowest sequence number that the function names; an unknown one fails the batch).
+failures" (retried from the lowest sequence number that the function names; an unknown one fails the batch),
+"Implementing stateful DynamoDB stream processing in Lambda" (with ``TumblingWindowInSeconds`` the event names shard and
+window and hands on the function's ``state``, without which an answer is an error; a window ends with its own call).
 """
 
 # ruff: noqa: SLF001 - the emulator has no public interface to extend
@@ -24,6 +26,10 @@ _functions = points.module("services.lambda_svc")
 _responses = points.module("core.responses")
 _sqs = points.module("services.sqs")
 
+WINDOW = "TumblingWindowInSeconds"
+SHARD = "shardId-00000000000000000000-00000000"
+"""A table has one shard here, which never ends."""
+
 BACKOFF_SECONDS = 0.2
 """Between attempts; Lambda's own grows and is not documented."""
 
@@ -35,6 +41,14 @@ class _Retry:
     attempts: int = 0
     limit: int | None = None
     after: float = 0.0
+
+
+@dataclass
+class _Window:
+    """A tumbling window in which the function was called: its end, and what the function last answered as state."""
+
+    end: float
+    state: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,11 @@ class _Source:
     def name(self) -> str:
         """The mapping's UUID."""
         return str(self.mapping["UUID"])
+
+    @property
+    def window_seconds(self) -> int:
+        """The length of its tumbling windows; 0 without."""
+        return int(self.mapping.get(WINDOW) or 0)
 
 
 def _source(mapping: dict[str, Any]) -> _Source | None:
@@ -91,16 +110,25 @@ def backlog() -> dict[str, int]:
     return found
 
 
-def failed_from(result: dict[str, Any], batch: list[dict[str, Any]], *, partial: bool) -> int | None:
-    """The index of the first record to try again, or ``None`` when all were processed."""
-    if result.get("error"):
-        return 0
+def _iso(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def _answer(result: dict[str, Any]) -> dict[str, Any]:
+    """What the function returned; nothing where that is no object."""
     body = result.get("body")
     try:
         answer = json.loads(body) if isinstance(body, str) else body
     except ValueError:
-        return None
-    failures = answer.get("batchItemFailures") if partial and isinstance(answer, dict) else None
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def failed_from(result: dict[str, Any], batch: list[dict[str, Any]], *, partial: bool) -> int | None:
+    """The index of the first record to try again, or ``None`` when all were processed."""
+    if result.get("error"):
+        return 0
+    failures = _answer(result).get("batchItemFailures") if partial else None
     if not failures:
         return None
     numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
@@ -113,6 +141,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._retries: dict[str, _Retry] = {}
+        self._windows: dict[str, _Window] = {}
 
     def __call__(self) -> bool:
         """One pass over all mappings; whether any went forward."""
@@ -123,7 +152,39 @@ class Reader:
                 forward = (source is not None and self._step(source)) or forward
         return forward
 
+    def _call(self, source: _Source, batch: list[dict[str, Any]], *, final: bool = False) -> dict[str, Any]:
+        """One call of the function, with its window where the mapping has some."""
+        seconds = source.window_seconds
+        if not seconds:
+            result: dict[str, Any] = _functions._execute_function(source.function, {"Records": batch})
+            return result
+        end = (time.time() // seconds + 1) * seconds
+        window = self._windows.setdefault(source.name, _Window(end, {}))
+        event = {
+            "Records": batch,
+            "window": {"start": _iso(window.end - seconds), "end": _iso(window.end)},
+            "state": window.state,
+            "shardId": SHARD,
+            "eventSourceARN": source.mapping["EventSourceArn"],
+            "isFinalInvokeForWindow": final,
+            "isWindowTerminatedEarly": False,
+        }
+        result = _functions._execute_function(source.function, event)
+        state = _answer(result).get("state")
+        if not result.get("error") and not isinstance(state, dict):
+            return {"error": True, "body": {"errorMessage": "the answer has no state"}}
+        if state is not None:
+            window.state = state
+        return result
+
+    def _end_window(self, source: _Source) -> None:
+        """Tell the function that its window is over."""
+        window = self._windows.get(source.name)
+        if window is not None and time.time() >= window.end and not self._call(source, [], final=True).get("error"):
+            del self._windows[source.name]
+
     def _step(self, source: _Source) -> bool:
+        self._end_window(source)
         retry = self._retries.setdefault(source.name, _Retry())
         position = _position(source)
         size = retry.limit or int(source.mapping.get("BatchSize", 100))
@@ -133,7 +194,7 @@ class Reader:
         batch = _functions._apply_filter_criteria(raw, source.mapping)
         if not batch:
             return self._advance(source, position, len(raw))
-        result = _functions._execute_function(source.function, {"Records": batch})
+        result = self._call(source, batch)
         partial = "ReportBatchItemFailures" in (source.mapping.get("FunctionResponseTypes") or [])
         first = failed_from(result, batch, partial=partial)
         if first is None:
@@ -172,6 +233,19 @@ class Reader:
                 return self._advance(source, position + done, len(rest))
         retry.after = time.monotonic() + BACKOFF_SECONDS
         return False
+
+
+def keeping_window(create: Callable[..., Any]) -> Callable[..., Any]:
+    """A mapping's ``TumblingWindowInSeconds``, which the emulator's CloudFormation forgets."""
+
+    def handle(*arguments: Any) -> Any:  # noqa: ANN401 - create and update differ
+        physical_id, attributes = create(*arguments)
+        seconds = arguments[-2].get(WINDOW)  # the new properties stand before the stack's name
+        if seconds is not None:
+            _functions._esms[physical_id][WINDOW] = int(seconds)
+        return physical_id, attributes
+
+    return handle
 
 
 def replacing(_old: Callable[[], bool]) -> Callable[[], bool]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from crr_monitor.sandbox import (
+    authorization,
     bus,
     callers,
     encryption,
@@ -110,6 +111,8 @@ class World:
         for action, handler in list(_trails._DISPATCH.items()):
             _trails._DISPATCH[action] = getattr(_trails, handler.__name__)
         points.replace("app", "_dispatch_service_request", self._refusing)
+        points.replace("core.iam_actions", "extract_resource_arn", authorization.naming_rules)
+        points.replace("core.iam_actions", "extract_iam_action", authorization.single_actions)
         points.replace("services.cloudformation.provisioners", "_zip_inline", resources.with_response_module)
         points.replace("services.dynamodb", "_build_change_record", tables.marked)
         points.replace("services.lambda_svc", "_poll_dynamodb_streams", streams.replacing)
