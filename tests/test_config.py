@@ -84,16 +84,23 @@ def test_rejects_are_beside_the_store() -> None:
     assert load({"store": "x/a.db", "rejects": "r"}, None, around()).rejects == Path("r")
 
 
-@pytest.mark.parametrize("value", ["", "sqlite:///", "sqlite://a.db", "sqlite:a.db", "postgres://host/db", "a\0b"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "sqlite:///", "sqlite://a.db", "sqlite:a.db", "postgres://host/db", "a\0b", "dynamodb://", "dynamodb:t"],
+)
 def test_wrong_store(value: str) -> None:
-    """What names no SQLite file is refused, with the name of the flag, the value, and what is allowed."""
-    assert error_of({"store": value}) == f"--store is {value!r}: allowed is sqlite:///PATH, or the path of a file"
+    """What names neither file nor table is refused, with the name of the flag, the value, and what is allowed."""
+    forms = "sqlite:///PATH, dynamodb://TABLE[?region=R&endpoint=URL&statistics=TABLE], or the path of a file"
+    assert error_of({"store": value}) == f"--store is {value!r}: allowed is {forms}"
 
 
-def test_store_that_comes_later() -> None:
-    """DynamoDB is told as not available, not as unknown."""
-    text = "CRR_MONITOR_STORE is 'dynamodb://t': dynamodb is not available in this version, allowed is "
-    assert error_of(CRR_MONITOR_STORE="dynamodb://t").startswith(text)
+@pytest.mark.parametrize("value", ["dynamodb://t-status", "dynamodb://t.1?region=eu-west-1&statistics=u"])
+def test_store_in_dynamodb(value: str) -> None:
+    """The address of a table stays as it is; what cannot be read is kept in the data folder, under the table's name."""
+    found = load({"store": value}, None, around())
+    table = value.removeprefix("dynamodb://").partition("?")[0]
+    rejects = Path("/home/me/.local/share/crr-monitor") / f"{table}.rejects.ndjson"
+    assert (found.store, found.rejects) == (value, rejects)
 
 
 @pytest.mark.parametrize("value", ["", "x", "0", "-1", "1.5", "1e3", " 1", "87601", "1" * 400, "\uff11"])
@@ -196,7 +203,7 @@ def test_every_value_is_taken_or_refused_by_name(setting: config.Setting, value:
     except ConfigError as error:
         assert str(error).startswith(f"{setting.variable} is {value!r}: ")  # noqa: PT017 - both outcomes are right
     else:
-        assert isinstance(getattr(found, setting.name), int if setting.kind == "whole number" else Path)
+        assert isinstance(getattr(found, setting.name), int if setting.kind == "whole number" else Path | str)
 
 
 def test_table_and_object_agree() -> None:

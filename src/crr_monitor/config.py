@@ -28,8 +28,11 @@ FOLDER = "crr-monitor"
 STORE_FILE = "monitor.db"
 CONFIG_FILE = "config.toml"
 SQLITE = "sqlite:///"
-NOT_YET = ("dynamodb",)
-"""Kinds of stores that are planned, and not in this version."""
+DYNAMODB = "dynamodb://"
+DYNAMODB_FORM = f"{DYNAMODB}TABLE[?region=R&endpoint=URL&statistics=TABLE]"
+
+_TABLE = re.compile(r"dynamodb://([A-Za-z0-9_.-]{3,255})(\?[^#\0]*)?", re.ASCII)
+"""Table names: DynamoDB Developer Guide, "Naming rules"."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\ is a drive
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -66,7 +69,7 @@ class Setting(Struct, frozen=True):
         """What it may be, in words."""
         if self.kind == "whole number":
             return f"a whole number from {self.low} to {self.high}"
-        return f"{SQLITE}PATH, or the path of a file" if self.kind == "store" else "the path of a file"
+        return f"{SQLITE}PATH, {DYNAMODB_FORM}, or the path of a file" if self.kind == "store" else "the path of a file"
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -118,9 +121,12 @@ SETTINGS: tuple[Setting, ...] = (
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The settings as they are in force. See :data:`SETTINGS` for what they mean."""
+    """The settings as they are in force. See :data:`SETTINGS` for what they mean.
 
-    store: Path
+    ``store`` is a file of SQLite, or as text the address of a DynamoDB table.
+    """
+
+    store: Path | str
     rejects: Path
     retention_hours: int
     unsettled_days: int
@@ -193,8 +199,16 @@ def load(flags: Mapping[str, Any], file: str | None = None, around: Surroundings
         elif setting.kind == "whole number":
             values[setting.name] = setting.default
     values["store"] = values.get("store") or around.data_folder / STORE_FILE
-    values["rejects"] = values.get("rejects") or Path(f"{values['store']}.rejects.ndjson")
+    values["rejects"] = values.get("rejects") or _rejects_of(values["store"], around)
     return Config(**values)
+
+
+def _rejects_of(store: Path | str, around: Surroundings) -> Path:
+    """Beside a file; what does not go into a table is kept in the user's data folder, under the table's name."""
+    if isinstance(store, Path):
+        return Path(f"{store}.rejects.ndjson")
+    table = _TABLE.fullmatch(store)
+    return around.data_folder / f"{table[1] if table else 'store'}.rejects.ndjson"
 
 
 def _read_file(named: str | None, around: Surroundings) -> dict[str, tuple[str, Any]]:
@@ -225,17 +239,13 @@ def _check_known(given: Iterable[str], known: list[str], what: str) -> None:
             raise ConfigError(message)
 
 
-def _parse(setting: Setting, value: object, where: str, *, flag: bool = False) -> Path | int:
+def _parse(setting: Setting, value: object, where: str, *, flag: bool = False) -> Path | str | int:
+    if setting.kind == "store" and isinstance(value, str) and _TABLE.fullmatch(value):
+        return value
     parsed = _whole_number(setting, value) if setting.kind == "whole number" else _path(setting, value)
     if parsed is not None:
         return parsed
-    planned = _SCHEME.match(value) if setting.kind == "store" and isinstance(value, str) else None
-    if planned and planned[1].lower() in NOT_YET:
-        message = (
-            f"{where} is {value!r}: {planned[1].lower()} is not available in this version, allowed is {setting.allowed}"
-        )
-    else:
-        message = f"{where} is {value!r}: allowed is {setting.allowed}"
+    message = f"{where} is {value!r}: allowed is {setting.allowed}"
     raise ConfigError(message, flag=flag)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
@@ -122,14 +122,3 @@ def refuse_planned(values: Iterable[str]) -> None:
         if "://" in value and scheme in _SCHEMES_TO_COME:
             message = f"{value}: {scheme}:// is not available in this version; name a file, a folder, or - for stdin"
             raise click.UsageError(message)
-
-
-def refuse_discovery(_context: click.Context, _parameter: click.Parameter, given: bool) -> None:  # noqa: FBT001 - click's signature
-    """End with a usage error: asking AWS for the topology comes later."""
-    if given:
-        _not_available("--discover")
-
-
-def _not_available(what: str) -> NoReturn:
-    message = f"{what} is not available in this version; give the rules in a file (ingest --topology, topology --learn)"
-    raise click.UsageError(message)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from crr_monitor.aws.sessions import AwsError
+from crr_monitor.aws.stacks import StackError
 from crr_monitor.cli.session import CommandError
 from crr_monitor.config import ConfigError
 from crr_monitor.core.topology_document import TopologyError
+from crr_monitor.lambdas.package import PackageError
+from crr_monitor.lambdas.settings import SettingsError
 from crr_monitor.simulate.plan import SimulateError
 from crr_monitor.sources.base import SourceError
 from crr_monitor.sources.rejects import RejectError
 from crr_monitor.stores.base import StoreError
 
-EXPECTED = (CommandError, ConfigError, RejectError, SimulateError, SourceError, StoreError, TopologyError)
+EXPECTED = (
+    AwsError,
+    CommandError,
+    ConfigError,
+    PackageError,
+    RejectError,
+    SettingsError,
+    SimulateError,
+    SourceError,
+    StackError,
+    StoreError,
+    TopologyError,
+)

@@ -21,7 +21,7 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 """As of any program that a closed pipe ended (128 + SIGPIPE)."""
 
-COMMANDS = ("ingest", "topology", "status", "list", "stats", "simulate", "completion")
+COMMANDS = ("ingest", "topology", "status", "list", "stats", "simulate", "deploy", "destroy", "cost", "completion")
 """In the order of their use; each is ``command`` in the module of its name."""
 
 
@@ -59,7 +59,11 @@ def _set_verbose(context: click.Context, _parameter: click.Parameter, given: boo
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=example("crr-monitor ingest AWSLogs/", "crr-monitor stats --window 24h"),
 )
-@click.option("--store", metavar="STORE", help="The store: sqlite:///PATH. Default: a file in your data folder.")
+@click.option(
+    "--store",
+    metavar="STORE",
+    help="The store: sqlite:///PATH. Default: a file in your data folder.",
+)
 @click.option(
     "--config", metavar="FILE", help="Settings in TOML. Default: config.toml in your settings folder, if any."
 )

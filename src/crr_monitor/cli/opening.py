@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from crr_monitor.cli.access import require_aws
 from crr_monitor.config import Config, ConfigError, load
 from crr_monitor.core.times import DAY_MS, HOUR_MS
 from crr_monitor.core.topology_document import TopologyError, parse_topology
@@ -35,19 +36,34 @@ def configure(session: Session, **flags: str | int | None) -> Config:
 
 
 @contextmanager
-def opened(config: Config, *, create: bool = False) -> Iterator[SqliteStore]:
-    """The store, closed at the end. Without ``create`` a missing one is an error that says what to do."""
+def opened(config: Config, *, create: bool = False) -> Iterator[Store]:
+    """The store, closed at the end.
+
+    Without ``create`` a missing file is an error that says what to do; tables are made by the stack only.
+    """
     retention = Retention(
         config.retention_hours * HOUR_MS, config.unsettled_days * DAY_MS, config.statistics_days * DAY_MS
     )
-    if config.store.is_dir():
-        message = f"the store {config.store} is a folder: name a file in it, with --store"
-        raise StoreError(message)
-    store = SqliteStore(config.store, retention, create=create)
+    if create and isinstance(config.store, str):
+        # With a file its folder is made, in which the rejects are, too; a table has none.
+        config.rejects.parent.mkdir(parents=True, exist_ok=True)
+    store = _open(config.store, retention, create=create)
     try:
         yield store
     finally:
         store.close()
+
+
+def _open(where: Path | str, retention: Retention, *, create: bool) -> Store:
+    if isinstance(where, str):
+        require_aws(f"the store {where}")
+        from crr_monitor.stores.dynamodb import open_store  # noqa: PLC0415 - most stores are files
+
+        return open_store(where, retention)
+    if where.is_dir():
+        message = f"the store {where} is a folder: name a file in it, with --store"
+        raise StoreError(message)
+    return SqliteStore(where, retention, create=create)
 
 
 def clock_of(store: Store) -> int:

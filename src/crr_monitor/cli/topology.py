@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from msgspec import Struct
 
-from crr_monitor.cli.arguments import refuse_discovery
+from crr_monitor.aws.plan_model import EventSource
+from crr_monitor.cli.access import Target, aws_options, connect, explained
 from crr_monitor.cli.opening import configure, opened, read_topology
 from crr_monitor.cli.output import Form, View, output_option
 from crr_monitor.cli.session import Session, example, pass_session, say
 from crr_monitor.cli.tables import Column, Row, show
 from crr_monitor.cli.words import NOTHING, time_text
 from crr_monitor.core.times import format_time
-from crr_monitor.core.topology import BucketConfig, Rule
+from crr_monitor.core.topology import BucketConfig, Rule, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from crr_monitor.aws.discovery import Discovery
+    from crr_monitor.config import Config
     from crr_monitor.stores.base import Store
+
+STACK_NAME = "crr-monitor"
+SOURCES: tuple[str, ...] = get_args(EventSource)
+PROBLEMS = 1
+"""The exit status of a plan that set-up could not carry out."""
 
 
 class Entry(Struct, frozen=True):
@@ -33,24 +42,110 @@ class Entry(Struct, frozen=True):
 
 @click.command("topology", epilog=example("crr-monitor topology -o json"))
 @click.option("--learn", metavar="FILE", help="Learn the rules in this file first, as ingest --topology does.")
-@click.option("--discover", is_flag=True, hidden=True, is_eager=True, expose_value=False, callback=refuse_discovery)
+@click.option(
+    "--discover", is_flag=True, help="Learn the rules of this AWS account's buckets first (extra: aws).", hidden=True
+)
+@click.option(
+    "--plan", is_flag=True, help="With --discover: show what set-up would do, and learn nothing.", hidden=True
+)
+@click.option(
+    "--stack-name", metavar="NAME", help="The stack of --plan. Default: crr-monitor, or else a new hub.", hidden=True
+)
+@click.option("--event-source", type=click.Choice(SOURCES), help="Plan for this source of events instead.", hidden=True)
+@aws_options
 @output_option
+@click.pass_context
 @pass_session
-def command(session: Session, learn: str | None, form: Form) -> None:
+def command(  # noqa: PLR0913 - one for each option
+    session: Session,
+    context: click.Context,
+    /,
+    *,
+    learn: str | None,
+    discover: bool,
+    plan: bool,
+    stack_name: str | None,
+    event_source: EventSource | None,
+    region: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
+    form: Form,
+) -> None:
     """List the replication pairs that are known.
 
     Those that were learned from a topology file come with their rules. Pairs that only showed themselves in the events
     are marked as inferred: of these, nothing is ever expected.
     """
+    target = Target(region, profile, endpoint_url)
+    _check_options(target, discover=discover, plan=plan, chosen=stack_name or event_source, learn=learn)
     config = configure(session)
+    if plan:
+        context.exit(_plan(config, target, stack_name or STACK_NAME, event_source, form))
     learned = read_topology(learn) if learn is not None else []
-    with opened(config, create=bool(learned)) as store:
+    found = _discovered(target) if discover else None
+    with opened(config, create=bool(learned) or found is not None) as store:
         if learned:
             store.learn(learned)
+        if found is not None:
+            _learn(store, found)
         entries = list(known_pairs(store))
     VIEW.print(entries, form)
     if not entries:
         say("no replication pair is known yet: ingest events, or learn a topology (--learn FILE)")
+
+
+def _check_options(target: Target, *, discover: bool, plan: bool, chosen: str | None, learn: str | None) -> None:
+    """End with a usage error where options do not go together."""
+    message = ""
+    if plan and not discover:
+        message = "--plan goes with --discover"
+    elif plan and learn is not None:
+        message = "--plan learns nothing: leave --learn out"
+    elif chosen and not plan:
+        message = "--stack-name and --event-source go with --plan"
+    elif target != Target(None, None, None) and not discover:
+        message = "--region, --profile and --endpoint-url go with --discover"
+    if message:
+        raise click.UsageError(message)
+
+
+def _discovered(target: Target) -> Discovery:
+    access = connect(target)
+    from crr_monitor.cli.discover import discover_account  # noqa: PLC0415 - only what reaches AWS needs it
+
+    with explained(access.region, target.endpoint_url):
+        return discover_account(access)
+
+
+def _learn(store: Store, found: Discovery) -> None:
+    from crr_monitor.aws.agents import learn  # noqa: PLC0415
+
+    learn(store, [found])
+
+
+def _plan(config: Config, target: Target, stack_name: str, event_source: EventSource | None, form: Form) -> int:
+    """Print what set-up would do; the exit status, which tells whether there are problems."""
+    access = connect(target)
+    from crr_monitor.cli.discover import PLAN_VIEW, plan  # noqa: PLC0415
+
+    with explained(access.region, target.endpoint_url):
+        proposal = plan(access, stack_name, event_source, _learned(config))
+    PLAN_VIEW.print(proposal.steps, form)
+    for note in proposal.notes:
+        say(f"note: {note}")
+    for problem in proposal.problems:
+        say(f"problem: {problem}")
+    if not proposal.steps:
+        say("set-up would change nothing")
+    return PROBLEMS if proposal.problems else 0
+
+
+def _learned(config: Config) -> Topology:
+    """What the store knows of other accounts; where there is no store yet, nothing."""
+    if isinstance(config.store, Path) and not config.store.exists():
+        return Topology()
+    with opened(config) as store:
+        return store.topology()
 
 
 def known_pairs(store: Store) -> Iterator[Entry]:
