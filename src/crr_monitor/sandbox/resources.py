@@ -229,8 +229,8 @@ def install() -> None:
     mapping = handlers["AWS::Lambda::EventSourceMapping"]
     handlers["AWS::Lambda::EventSourceMapping"] = {
         **mapping,
-        "create": streams.keeping_window(mapping["create"]),
-        "update": streams.keeping_window(mapping["update"]),
+        "create": streams.whole_mapping(mapping["create"]),
+        "update": streams.whole_mapping(mapping["update"]),
     }
     bus = handlers["AWS::Events::EventBus"]
     handlers["AWS::Events::EventBus"] = {

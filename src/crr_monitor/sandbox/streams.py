@@ -235,14 +235,17 @@ class Reader:
         return False
 
 
-def keeping_window(create: Callable[..., Any]) -> Callable[..., Any]:
-    """A mapping's ``TumblingWindowInSeconds``, which the emulator's CloudFormation forgets."""
+def whole_mapping(create: Callable[..., Any]) -> Callable[..., Any]:
+    """A mapping with what the emulator's CloudFormation forgets (windows) or keeps as text (maximum concurrency)."""
 
     def handle(*arguments: Any) -> Any:  # noqa: ANN401 - create and update differ
         physical_id, attributes = create(*arguments)
+        mapping = _functions._esms[physical_id]
         seconds = arguments[-2].get(WINDOW)  # the new properties stand before the stack's name
         if seconds is not None:
-            _functions._esms[physical_id][WINDOW] = int(seconds)
+            mapping[WINDOW] = int(seconds)
+        if mapping.get("ScalingConfig"):
+            mapping["ScalingConfig"] = {name: int(value) for name, value in mapping["ScalingConfig"].items()}
         return physical_id, attributes
 
     return handle
