@@ -186,16 +186,20 @@ class TestScheduled:
         assert sqs.calls["delete_message_batch"] == 2
         run(runtime(store, sqs), handed_over(source(stubborn)), FakeContext())
         assert statuses(store) == pending(stubborn, other)
-        first, second = log_lines(capsys.readouterr().out)
+        warning, first, second = log_lines(capsys.readouterr().out)
         assert (first["undeleted"], first["changed"], second["changed"]) == (1, 2, 0)
+        assert (warning["level"], warning["count"]) == ("WARNING", 1)
+        assert warning["reason"]
 
-    def test_deleting_fails(self, function: Runtime, sqs: FakeSqs) -> None:
-        """Nothing is lost when deleting fails altogether."""
+    def test_deleting_fails(self, function: Runtime, sqs: FakeSqs, capsys: Any) -> None:  # noqa: ANN401
+        """Nothing is lost when deleting fails altogether, and the log says why it failed."""
         bodies = [source(new_version()) for _ in range(3)]
         sqs.put(*bodies)
         sqs.errors["delete_message_batch"] = [error("InternalError")]
         run(function, SCHEDULE, FakeContext())
         assert sqs.bodies() == bodies
+        warning = next(line for line in log_lines(capsys.readouterr().out) if line["level"] == "WARNING")
+        assert (warning["count"], "delete message batch" in warning["reason"]) == (3, True)
 
     def test_not_buried(self, function: Runtime, sqs: FakeSqs, capsys: Any) -> None:  # noqa: ANN401
         """A malformed message that cannot be sent to the dead-letter queue is not deleted."""

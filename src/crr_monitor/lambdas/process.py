@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -277,7 +277,7 @@ def _receive(runtime: Runtime, tally: Tally, seconds_left: Callable[[], float]) 
 def _delete(runtime: Runtime, messages: Sequence[Message]) -> int:
     """Delete what is stored or buried; how many were not."""
     waiting = deque(in_groups(messages))
-    left: list[int] = []
+    left: list[str] = []
 
     def work() -> None:
         while waiting:
@@ -285,7 +285,9 @@ def _delete(runtime: Runtime, messages: Sequence[Message]) -> int:
                 group = waiting.popleft()
             except IndexError:
                 return  # another worker took the last one
-            left.append(runtime.queue.delete(group))
+            left.extend(runtime.queue.delete(group))
 
     run_workers(runtime.pool, work)
-    return sum(left)
+    for reason, count in Counter(left).items():
+        write("WARNING", "messages were not deleted and come again", reason=reason, count=count)
+    return len(left)

@@ -90,19 +90,21 @@ class Queue:
         found = answer.get("Messages", [])
         return [Message(each["MessageId"], each["Body"], each["ReceiptHandle"]) for each in found]
 
-    def delete(self, messages: Sequence[Message]) -> int:
-        """Remove at most :data:`BATCH` messages; how many were not, and so come again, which does no harm."""
+    def delete(self, messages: Sequence[Message]) -> list[str]:
+        """Remove at most :data:`BATCH` messages; for each that was not, and so comes again without harm, why."""
         left = {str(number): message.handle for number, message in enumerate(messages)}
+        reasons: list[str] = []
         for _ in range(_DELETE_TRIES):
             entries = [{"Id": number, "ReceiptHandle": handle} for number, handle in left.items()]
             try:
                 failed = self._call("delete_message_batch", Entries=entries).get("Failed") or []
-            except QueueError:
-                return len(left)
+            except QueueError as error:
+                return [str(error)] * len(left)
             left = {each["Id"]: left[each["Id"]] for each in failed}
+            reasons = [f"{each.get('Code')}: {each.get('Message')}" for each in failed]
             if not left:
                 break
-        return len(left)
+        return reasons
 
     def bury(self, messages: Sequence[tuple[Message, str]]) -> list[tuple[Message, str]]:
         """Send messages as they are, each with its reason as an attribute; those that could not be, and why."""
