@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from crr_monitor.aws.queue import Queue
 from crr_monitor.lambdas.batch import WORKERS
 from crr_monitor.lambdas.process import Runtime
-from crr_monitor.lambdas.queue import Queue
 from crr_monitor.stores.base import StoreError
 from crr_monitor.stores.memory import MemoryStore
 from tests.factories import config, rule
@@ -80,14 +80,15 @@ class FakeSqs:
         if self.errors.get(operation):
             raise self.errors[operation].pop()
 
-    def put(self, *bodies: str) -> None:
+    def put(self, *bodies: str, sent_at: int = 0) -> None:
         """Messages for the function."""
         for body in bodies:
-            self._add("events", body, {})
+            self._add("events", body, {}, sent_at)
 
-    def _add(self, queue: str, body: str, attributes: dict[str, Any]) -> None:
+    def _add(self, queue: str, body: str, attributes: dict[str, Any], sent_at: int = 0) -> None:
         name = f"m{next(self._numbers)}"
-        self.queues[queue][name] = {"Body": body, "MessageAttributes": attributes}
+        system = {"SentTimestamp": str(sent_at)}
+        self.queues[queue][name] = {"Body": body, "MessageAttributes": attributes, "Attributes": system}
 
     def bodies(self, queue: str = "events") -> list[str]:
         """What is in a queue, also what is in flight."""
@@ -103,7 +104,15 @@ class FakeSqs:
         queue = self.queues[request["QueueUrl"]]
         names = [name for name in queue if name not in self._flying][: request["MaxNumberOfMessages"]]
         self._flying.update(names)
-        found = [{"MessageId": name, "Body": queue[name]["Body"], "ReceiptHandle": f"handle-{name}"} for name in names]
+        found = [
+            {
+                "MessageId": name,
+                "Body": queue[name]["Body"],
+                "ReceiptHandle": f"handle-{name}",
+                "Attributes": queue[name]["Attributes"],
+            }
+            for name in names
+        ]
         return {"Messages": found} if found else {}
 
     def delete_message_batch(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +13,10 @@ pytest.importorskip("boto3")
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crr_monitor.aws.queue import BATCH, BATCH_BYTES, Message, Queue
 from crr_monitor.core.model import Status
-from crr_monitor.lambdas.batch import TOLERATED, is_too_large, summary
+from crr_monitor.lambdas.batch import TOLERATED, WORKERS, is_too_large, summary
 from crr_monitor.lambdas.process import ProcessFailedError, run
-from crr_monitor.lambdas.queue import BATCH, BATCH_BYTES, Message, Queue
 from crr_monitor.stores.base import Query
 from tests.lambdas.making import (
     BROKEN,
@@ -96,6 +97,19 @@ class TestScheduled:
         sqs.put(*[source(version), replica(version)] * 3)
         run(function, SCHEDULE, FakeContext())
         assert (store.tried, statuses(store)) == (1, {version: Status.COMPLETED})
+
+    def test_what_comes_later_waits(self, function: Runtime, store: TroubledStore, sqs: FakeSqs) -> None:
+        """A run ends with what was there when it began, so that steady traffic keeps no run going."""
+        early, late, later = new_version(), new_version(), new_version()
+        to_come = (time.time_ns() // 1_000_000) + 60_000
+        sqs.put(*[source(early)] * 9)
+        sqs.put(source(late), *[source(late)] * 9, sent_at=to_come)
+        sqs.put(*[source(later)] * 100, sent_at=to_come)
+        run(function, SCHEDULE, FakeContext())
+        seen = statuses(store)
+        assert seen.pop(early) is Status.PENDING
+        assert set(seen) <= {late, later}
+        assert len(sqs.bodies()) >= 119 - BATCH * (1 + WORKERS)
 
     def test_empty(self, function: Runtime, store: TroubledStore, sqs: FakeSqs) -> None:
         """An empty queue costs one call."""

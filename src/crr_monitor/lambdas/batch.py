@@ -21,7 +21,7 @@ from msgspec import Struct, field
 
 from crr_monitor.decode import Decoded, decode
 from crr_monitor.lambdas.log import write
-from crr_monitor.lambdas.queue import Message
+from crr_monitor.aws.queue import Message
 from crr_monitor.process.gather import collect
 from crr_monitor.stores.base import Batch, Counts, StoreError, VersionKey
 

@@ -1,7 +1,8 @@
 """Events to records: empties the queue when the schedule calls, or takes the batches that Lambda hands over.
 
-Scheduled: one run receives, stores and deletes, in rounds, until the queue is empty or its own time is nearly over; the
-next run goes on. Continuous: Lambda receives and deletes, and is told which messages have to come again.
+Scheduled: one run receives, stores and deletes, in rounds, until all that was in the queue at its start is done or its
+own time is nearly over; the next run goes on. Continuous: Lambda receives and deletes, and is told which messages have
+to come again.
 
 Either way, in this order: stored, then what is malformed put into the dead-letter queue with its reason, then deleted.
 Killed between any two steps, messages come again, and storing them again changes nothing.
@@ -12,17 +13,18 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
+import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
+from crr_monitor.aws.queue import Message, Queue, QueueError, in_groups
 from crr_monitor.config import surroundings
 from crr_monitor.lambdas.batch import WORKERS, Store, process, run_workers
 from crr_monitor.lambdas.event_log import EventLog
 from crr_monitor.lambdas.log import write
-from crr_monitor.lambdas.queue import Message, Queue, QueueError, in_groups
 from crr_monitor.lambdas.settings import ProcessSettings, from_environment
 from crr_monitor.stores.base import Counts, StoreError
 from crr_monitor.stores.dynamodb import DynamoStore
@@ -78,7 +80,10 @@ class Runtime(Struct, frozen=True):
 
 
 class Tally(Struct):
-    """What one run did, as its log line says it. ``undeleted`` messages come again, and change nothing then."""
+    """What one run did, as its log line says it. ``undeleted`` messages come again, and change nothing then.
+
+    ``empty``: nothing was left of what was in the queue when the run began.
+    """
 
     messages: int = 0
     done: int = 0
@@ -224,9 +229,10 @@ def _bury(runtime: Runtime, outcome: Outcome) -> None:
 
 
 def _drain(runtime: Runtime, context: Context, tally: Tally, seconds_left: Callable[[], float]) -> None:
-    """Rounds until the queue is empty, time is short, or the store is in trouble; the rest waits in the queue."""
+    """Rounds until what was in the queue is done, time is short, or the store is in trouble; the rest waits there."""
+    began = time.time_ns() // 1_000_000
     while not tally.empty and seconds_left() > ROUND_SECONDS:
-        messages, problem = _receive(runtime, tally, seconds_left)
+        messages, problem = _receive(runtime, tally, began, seconds_left)
         if messages:
             outcome = _round(runtime, messages, context, tally, seconds_left)
             if outcome is None:
@@ -239,15 +245,26 @@ def _drain(runtime: Runtime, context: Context, tally: Tally, seconds_left: Calla
             return
 
 
-def _receive(runtime: Runtime, tally: Tally, seconds_left: Callable[[], float]) -> tuple[list[Message], str]:
+def _is_later(messages: Sequence[Message], began: int) -> bool:
+    """Whether all of them came after the run began, or there are none.
+
+    Then the queue's backlog is done. Without this, a few messages each second would keep a run going until its time is
+    over, which costs more than they do, and would not be stored until then.
+    """
+    return all(message.sent_at > began for message in messages)
+
+
+def _receive(
+    runtime: Runtime, tally: Tally, began: int, seconds_left: Callable[[], float]
+) -> tuple[list[Message], str]:
     """Messages for a round, and what went wrong; the first call is made alone, as mostly there is nothing more."""
     try:
         found = runtime.queue.receive(WAIT_SECONDS)
     except QueueError as error:
         return [], str(error)
-    if not found:
-        tally.empty = True
-        return [], ""
+    tally.empty = _is_later(found, began)
+    if tally.empty:
+        return found, ""
     size = sum(len(message.body) for message in found)
     problems: list[str] = []
     lock = threading.Lock()
@@ -265,7 +282,7 @@ def _receive(runtime: Runtime, tally: Tally, seconds_left: Callable[[], float]) 
             with lock:
                 found.extend(more)
                 size += sum(len(message.body) for message in more)
-            if not more:
+            if _is_later(more, began):
                 tally.empty = True
 
     run_workers(runtime.pool, work)
