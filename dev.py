@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -33,17 +34,21 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 OWNED = VENV / ".made-by-dev.py"
 STAMP = VENV / ".complete.json"
-DEMO = ROOT / "build" / "demo"
+TOUR = ROOT / "build" / "tour"
 UV = "uv==0.13.9"
 """Only ``dev.py lock`` needs it, so it is no part of the locked environment."""
 PROBED = ("click", "crr_monitor", "hatchling", "hypothesis", "msgspec", "mypy", "pip", "pytest", "rich", "ruff")
 """What an environment that is fit for use has."""
 
+FUNCTIONS_LOCK = ROOT / "src" / "crr_monitor" / "lambdas" / "requirements.lock"
+IN_LAMBDA = ("msgspec",)
+"""Packages in the functions' zip besides our own; boto3 is in Lambda already."""
+
 COVERAGE = ["--cov", "--cov-report=term:skip-covered"]
 INTERRUPTED = 130
 LAST_WORDS_SECONDS = 5
 PROBLEMS_FOUND = 3
-"""Exit status of ``crr-monitor status`` when the object's replication is broken: in the demo that is the point."""
+"""Exit status of ``crr-monitor status`` when the object's replication is broken: in the tour that is the point."""
 
 
 class DevError(Exception):
@@ -232,9 +237,9 @@ def ensure_environment() -> None:
 
 
 def monitor(*arguments: str, expect: tuple[int, ...] = (0,)) -> int:
-    """Show a crr-monitor command and run it in the demo's folder; an expected exit status becomes 0."""
+    """Show a crr-monitor command and run it in the tour's folder; an expected exit status becomes 0."""
     print(f"\n$ {shlex.join(['crr-monitor', *arguments])}", flush=True)
-    status = run([str(BIN / "crr-monitor"), *arguments], cwd=DEMO)
+    status = run([str(BIN / "crr-monitor"), *arguments], cwd=TOUR)
     return 0 if status in expect else status
 
 
@@ -246,7 +251,7 @@ def a_failed_object(store: str) -> str:
     """
     command = [str(BIN / "crr-monitor"), "--store", store, "list", "--status", "FAILED", "--limit", "1", "-o", "ndjson"]
     answer = subprocess.run(
-        command, cwd=DEMO, env=clean_environment(), check=False, stdout=subprocess.PIPE, encoding="utf-8"
+        command, cwd=TOUR, env=clean_environment(), check=False, stdout=subprocess.PIPE, encoding="utf-8"
     )
     if answer.returncode or not answer.stdout.strip():
         message = "the simulated day has no failed object to show"
@@ -255,12 +260,17 @@ def a_failed_object(store: str) -> str:
     return f"s3://{record['source']['bucket']}/{record['key']}"
 
 
-def demo(_arguments: list[str]) -> int:
-    """Simulate a day of traffic, read it, and show what the monitor says about it."""
-    if DEMO.exists():
-        shutil.rmtree(DEMO)
-    DEMO.mkdir(parents=True)
-    store = "sqlite:///demo.db"
+def demo(arguments: list[str]) -> int:
+    """Show the whole system at work in a local AWS (``demo --for 60`` ends by itself)."""
+    return run([str(BIN / "crr-monitor"), "demo", *arguments])
+
+
+def tour(_arguments: list[str]) -> int:
+    """Simulate a day of traffic, read it, and show what the monitor without AWS says about it."""
+    if TOUR.exists():
+        shutil.rmtree(TOUR)
+    TOUR.mkdir(parents=True)
+    store = "sqlite:///tour.db"
     status = (
         monitor("simulate", "--objects", "20000", "--seed", "7", "--out", "day")
         or monitor("--store", store, "ingest", "--topology", "day/topology.json", "day/events")
@@ -273,7 +283,7 @@ def demo(_arguments: list[str]) -> int:
     status = monitor("--store", store, "status", a_failed_object(store), expect=(0, PROBLEMS_FOUND))
     if not status:
         print(
-            f"\nAll of it is in {DEMO.relative_to(ROOT)}: look around with {BIN.relative_to(ROOT)}/crr-monitor --help"
+            f"\nAll of it is in {TOUR.relative_to(ROOT)}: look around with {BIN.relative_to(ROOT)}/crr-monitor --help"
         )
     return status
 
@@ -305,7 +315,7 @@ def check(arguments: list[str]) -> int:
 
 
 def lock(_arguments: list[str]) -> int:
-    """Compute requirements/*.lock anew from pyproject.toml, with the newest versions that it allows."""
+    """Compute requirements/*.lock and the functions' lock anew, with the newest versions that pyproject.toml allows."""
     tools = ROOT / "build" / "lock"
     make_venv(tools)
     install([UV], f"{UV} could not be installed (see above)", tools)
@@ -313,7 +323,26 @@ def lock(_arguments: list[str]) -> int:
     compiler += ["--generate-hashes", "--python-version", "3.11", "--custom-compile-command", "python3 dev.py lock"]
     for name, more in (("run", []), ("dev", ["--group", "dev"])):
         must([*compiler, *more, "--output-file", f"requirements/{name}.lock"], f"{name}.lock could not be computed")
+    run_lock = (ROOT / "requirements" / "run.lock").read_text(encoding="utf-8")
+    FUNCTIONS_LOCK.write_text(functions_lock(run_lock), encoding="utf-8")
     return 0
+
+
+def functions_lock(run_lock: str) -> str:
+    """The lock of the functions in Lambda: of the project's own lock what the functions' zip takes along, unchanged.
+
+    Raises:
+        DevError: something that the zip takes along is not locked.
+    """
+    lines = ["# Of the functions in Lambda: as in the project's own lock."]
+    for name in IN_LAMBDA:
+        pattern = rf"^{re.escape(name)}==\S+ \\\n(?:    --hash=\S+(?: \\)?\n)+"
+        found = re.search(pattern, run_lock, re.MULTILINE)
+        if found is None:
+            message = f"requirements/run.lock does not lock {name}, which the functions in Lambda need"
+            raise DevError(message)
+        lines.append(found[0].rstrip("\n"))
+    return "\n".join(lines) + "\n"
 
 
 def docs(_arguments: list[str]) -> int:
@@ -333,7 +362,7 @@ def bench(arguments: list[str]) -> int:
     return run([python(), "-m", f"bench.{arguments[0]}", *arguments[1:]])
 
 
-COMMANDS = {command.__name__: command for command in (demo, test, check, lint, docs, bench, lock)}
+COMMANDS = {command.__name__: command for command in (demo, tour, test, check, lint, docs, bench, lock)}
 WITHOUT_ENVIRONMENT = {"lock"}
 """``lock`` has to work when the locked environment cannot be made."""
 
