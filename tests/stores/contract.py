@@ -15,9 +15,9 @@ from crr_monitor.core.interpret import interpret
 from crr_monitor.core.merge import merge
 from crr_monitor.core.model import Status
 from crr_monitor.core.statistics import SLOT_MS, Cell
-from crr_monitor.core.times import DAY_MS, HOUR_MS
+from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from crr_monitor.core.topology import Topology
-from crr_monitor.stores.base import Batch, Counts, Newest, Position, Purged, Query, Retention, VersionKey
+from crr_monitor.stores.base import Asked, Batch, Counts, Newest, Position, Purged, Query, Retention, VersionKey
 from tests.core.generated import events, topologies
 from tests.factories import (
     AT,
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from crr_monitor.stores.base import Store
 
 KEEP = Retention()
+OVERDUE = 15 * MINUTE_MS
+GOLD_AUDIT = Topology([config(rule(), rule(AUDIT, tags=(("class", "gold"),)))])
+"""Everything goes to the replica, and what has a tag also to the audit bucket."""
 
 
 class Backend(ABC):
@@ -243,6 +246,55 @@ class StoreContract:
         with closing(backend.open()) as other:
             assert other.topology() == store.topology() == learned
             assert [one.since for one in other.topology().configs] == [AT, 0]
+
+    # ----------------------------------------------------------------- notes
+
+    def test_notes(self, backend: Backend, store: Store) -> None:
+        """A note is kept by its name, survives the process, is replaced, and goes when nothing is kept in its place."""
+        assert store.note("one") is None
+        store.keep_note("one", b"\0first" * 1_000)
+        store.keep_note("two", b"")
+        store.keep_note("one", b"second")
+        store.keep_note("three", b"third")
+        store.keep_note("three", None)
+        store.keep_note("four", None)
+        with closing(backend.open()) as other:
+            assert [other.note(name) for name in ("one", "two", "three", "four")] == [b"second", b"", None, None]
+
+    def test_notes_are_nothing_else(self, store: Store) -> None:
+        """Notes change nothing that is counted or listed, and a change of the store changes no note."""
+        before = everything(store)
+        store.keep_note("one", b"1")
+        assert everything(store) == before
+        store.apply(batch_of(user_write()))
+        store.purge()
+        assert store.note("one") == b"1"
+
+    def test_note_is_killed(self, backend: Backend, store: Store) -> None:
+        """Killed while it keeps a note, the store has the one before."""
+        store.keep_note("one", b"1")
+
+        def kill(_name: str) -> None:
+            raise KilledError
+
+        backend.step = kill
+        with pytest.raises(KilledError):
+            store.keep_note("one", b"2")
+        backend.step = lambda _name: None
+        assert store.note("one") == b"1"
+
+    def test_oldest(self, backend: Backend, store: Store) -> None:
+        """The oldest that is pending and the oldest that failed are found; settled, uncertain and gone ones are not."""
+        assert [store.oldest(status) for status in (Status.PENDING, Status.FAILED)] == [None, None]
+        store.apply(batch_of(*versions_at(30, 10, 20)))
+        store.apply(batch_of(user_write(version_id="tagged", at=AT - 5), topology=BY_TAG))
+        store.apply(batch_of(replica(version_id="v10")))
+        assert [store.oldest(status) for status in (Status.PENDING, Status.FAILED)] == [AT + 20, None]
+        store.apply(batch_of(failed(version_id="v30"), failed(version_id="v20")))
+        assert [store.oldest(status) for status in (Status.PENDING, Status.FAILED)] == [None, AT + 20]
+        backend.now += KEEP.unsettled
+        store.purge()
+        assert [store.oldest(status) for status in (Status.PENDING, Status.FAILED)] == [None, None]
 
     # ------------------------------------------------------------------- kill
 
@@ -476,6 +528,102 @@ class StoreContract:
     def test_own_retention(self) -> None:
         """The store keeps what it is told to keep."""
         assert (KEEP.settled, KEEP.unsettled, KEEP.statistics) == (DAY_MS, 14 * DAY_MS, 400 * DAY_MS)
+
+    # --------------------------------------------------------- what to ask S3
+
+    @pytest.mark.parametrize(
+        ("told", "topology"),
+        [
+            ((user_write(),), ONE_WAY),
+            ((user_write(), failed()), ONE_WAY),
+            ((user_write(),), BY_TAG),
+            ((written(), written(REPLICA)), TWO_WAY),
+            ((user_write(), replica()), TWO_DESTINATIONS),
+            ((user_write(), replica()), GOLD_AUDIT),
+        ],
+        ids=["pending", "failed", "uncertain", "undecided", "one of two", "one of two, the other uncertain"],
+    )
+    def test_due_when_overdue(self, store: Store, told: tuple[Event, ...], topology: Topology) -> None:
+        """What is not settled is due as soon as it is overdue, and not before."""
+        store.apply(batch_of(*told, topology=topology))
+        assert store.due(AT + OVERDUE - 1, OVERDUE, 9) == []
+        (due,) = store.due(AT + OVERDUE, OVERDUE, 9)
+        assert (due.record.version_id, due.asks, due.due_at) == (VERSION, 0, AT + OVERDUE)
+        assert due.record == only(store.versions(SOURCE, KEY, VERSION))
+
+    @pytest.mark.parametrize("last", [replica(), answered("not-eligible"), answered("gone")])
+    def test_settled_is_not_due(self, store: Store, last: Event) -> None:
+        """What is settled is never due."""
+        store.apply(batch_of(user_write(), last))
+        assert store.due(AT + DAY_MS, OVERDUE, 9) == []
+
+    def test_longest_due_first(self, store: Store) -> None:
+        """At most so many are given, the longest due first, whether they were asked about or not."""
+        store.apply(batch_of(*versions_at(5, 1, 4, 2, 3, 9), failed(version_id="v2"), failed(version_id="v9")))
+        store.asked([Asked(KEY, "v1", 1, AT + OVERDUE + 3), Asked(KEY, "v5", 2, AT + OVERDUE)])
+        now = AT + OVERDUE + 8
+        found = [(due.record.version_id, due.asks, due.due_at - AT - OVERDUE) for due in store.due(now, OVERDUE, 9)]
+        assert sorted(found[2:4]) == [("v1", 1, 3), ("v3", 0, 3)]
+        assert [*found[:2], *found[4:]] == [("v5", 2, 0), ("v2", 0, 2), ("v4", 0, 4)]
+        assert [due.record.version_id for due in store.due(now, OVERDUE, 2)] == ["v5", "v2"]
+        assert store.due(now, OVERDUE, 0) == []
+
+    def test_many_are_due(self, store: Store) -> None:
+        """More than one page of an index are given in their order."""
+        store.apply(batch_of(*versions_at(*range(250))))
+        store.asked([Asked(KEY, f"v{number}", 1, AT + OVERDUE + number) for number in range(0, 250, 2)])
+        found = [due.due_at - AT - OVERDUE for due in store.due(AT + DAY_MS, OVERDUE, 240)]
+        assert found == list(range(240))
+
+    def test_asked_is_due_again(self, backend: Backend, store: Store) -> None:
+        """Who was asked about is due when it was said, also after the process ended, and however often."""
+        store.apply(batch_of(user_write()))
+        for asks, pause in ((1, 15), (2, 30), (3, 60)):
+            due_at = AT + pause * MINUTE_MS
+            store.asked([Asked(KEY, VERSION, asks, due_at)])
+            with closing(backend.open()) if backend.concurrent else _kept(store) as other:
+                assert other.due(due_at - 1, OVERDUE, 9) == []
+                assert [(due.asks, due.due_at) for due in other.due(due_at, OVERDUE, 9)] == [(asks, due_at)]
+
+    def test_asking_is_no_evidence(self, backend: Backend, store: Store) -> None:
+        """That S3 was asked changes nothing that the store shows, nor how long the record stays."""
+        store.apply(batch_of(*versions_at(1, 2), failed(version_id="v2")))
+        before = everything(store)
+        backend.now += 14 * DAY_MS - 1
+        store.asked([Asked(KEY, "v1", 7, AT + 30 * DAY_MS), Asked(KEY, "v2", 1, AT + 30 * DAY_MS)])
+        assert (everything(store), store.purge()) == (before, Purged())
+        assert store.oldest(Status.PENDING) == AT + 1
+        backend.now += 1
+        assert store.purge() == Purged(expired=2)
+        assert store.due(AT + 40 * DAY_MS, OVERDUE, 9) == []
+
+    def test_asked_about_what_is_not_open(self, store: Store) -> None:
+        """Who asked about a version that is settled meanwhile, or unknown, leaves no trace."""
+        store.apply(batch_of(user_write(), replica()))
+        before = everything(store)
+        store.asked([Asked(KEY, VERSION, 1, AT), Asked(KEY, "unknown", 1, AT)])
+        assert store.due(AT + DAY_MS, OVERDUE, 9) == []
+        store.asked([])
+        assert everything(store) == before
+        store.apply(batch_of(user_write(version_id="unknown")))
+        assert [due.asks for due in store.due(AT + DAY_MS, OVERDUE, 9)] == [0]
+
+    @pytest.mark.parametrize("news", [failed(), replica()])
+    def test_news_deserve_a_new_look(self, store: Store, news: Event) -> None:
+        """What changes a record that stays open makes it due anew; what is known already does not."""
+        store.apply(batch_of(user_write(), topology=TWO_DESTINATIONS))
+        store.asked([Asked(KEY, VERSION, 5, AT + DAY_MS)])
+        store.apply(batch_of(user_write(), topology=TWO_DESTINATIONS))
+        assert store.due(AT + DAY_MS - 1, OVERDUE, 9) == []
+        store.apply(batch_of(news, topology=TWO_DESTINATIONS))
+        assert [(due.asks, due.due_at) for due in store.due(AT + OVERDUE, OVERDUE, 9)] == [(0, AT + OVERDUE)]
+
+    def test_forgotten_when_settled(self, store: Store) -> None:
+        """A record that was asked about and is settled since is not due any more."""
+        store.apply(batch_of(user_write(), failed()))
+        store.asked([Asked(KEY, VERSION, 5, AT + OVERDUE)])
+        store.apply(batch_of(replica()))
+        assert store.due(AT + DAY_MS, OVERDUE, 9) == []
 
     # ---------------------------------------------------------------- reading
 

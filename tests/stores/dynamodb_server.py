@@ -245,7 +245,8 @@ class DynamoBackend(Backend):
         for attributes in self.raw_items():
             item = read_item(attributes)
             assert item is not None
-            assert item.derived == derived(item.record, item.derived.changed_at, KEEP)
+            assert item.derived == derived(item.record, item.derived.changed_at, KEEP, asked=item.asks > 0)
+            assert (item.due_at is None) == (item.asks == 0)
             found.append(item)
         return found
 

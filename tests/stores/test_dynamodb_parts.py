@@ -107,6 +107,7 @@ def test_definitions() -> None:
             {"AttributeName": "version_id", "AttributeType": "S"},
             {"AttributeName": "open_in", "AttributeType": "S"},
             {"AttributeName": "sort_at", "AttributeType": "N"},
+            {"AttributeName": "due_at", "AttributeType": "N"},
         ],
         "KeySchema": [
             {"AttributeName": "object_key", "KeyType": "HASH"},
@@ -121,7 +122,15 @@ def test_definitions() -> None:
                     {"AttributeName": "sort_at", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "ALL"},
-            }
+            },
+            {
+                "IndexName": "due",
+                "KeySchema": [
+                    {"AttributeName": "open_in", "KeyType": "HASH"},
+                    {"AttributeName": "due_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "ALL"},
+            },
         ],
         "StreamSpecification": {"StreamViewType": "NEW_AND_OLD_IMAGES"},
     }

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from crr_monitor.core.model import Status
-from crr_monitor.stores import sqlite_schema
+from crr_monitor.stores import sqlite_due, sqlite_schema
 from crr_monitor.stores.base import Counts, Position, Query, StoreError
-from crr_monitor.stores.sqlite import SqliteStore
-from tests.factories import AT, KEY, REPLICA, SOURCE, batch_of, replica, user_write
-from tests.stores.contract import everything, total, versions_at
+from crr_monitor.stores.packed import pack
+from crr_monitor.stores.sqlite import OPEN, SqliteStore, version_hash
+from tests.factories import AT, KEY, REPLICA, SOURCE, VERSION, batch_of, evidence_of, replica, user_write
+from tests.stores.contract import everything, statuses, total, versions_at
 
 
 @pytest.fixture
@@ -190,7 +191,26 @@ class TestMigrations:
         with closing(SqliteStore(path)) as store:
             assert everything(store) == before
         with closing(sqlite3.connect(path)) as db:
-            assert db.execute("PRAGMA user_version").fetchone() == (2,)
+            assert db.execute("PRAGMA user_version").fetchone() == (len(later),)
+
+    def test_a_file_of_the_first_schema(self, path: Path) -> None:
+        """Records in a file that the first version made are listed, and due to be asked about, like others."""
+        columns = (int(Status.PENDING), OPEN, 1, AT, AT, pack(evidence_of(user_write())), version_hash(KEY, VERSION))
+        with closing(sqlite3.connect(path)) as db:
+            for statement in sqlite_schema.MIGRATIONS[0]:
+                db.execute(statement)
+            db.execute(
+                "INSERT INTO version(status, flags, open, sort_at, changed_at, body, id, key, version_id)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*columns, KEY, VERSION),
+            )
+            db.execute("PRAGMA user_version = 1")
+            db.commit()
+        with closing(SqliteStore(path)) as store:
+            assert [(due.record.version_id, due.asks, due.due_at) for due in store.due(AT + 9, 9, 9)] == [
+                (VERSION, 0, AT + 9)
+            ]
+            assert statuses(store) == [Status.PENDING]
 
     def test_marked_as_ours(self, path: Path) -> None:
         """The file names its program and its schema."""
@@ -199,6 +219,15 @@ class TestMigrations:
             assert db.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"CRR1"),)
             assert db.execute("PRAGMA user_version").fetchone() == (len(sqlite_schema.MIGRATIONS),)
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_due_reads_nothing_else(path: Path) -> None:
+    """What is due is found by two indexes, in their order: the table is not scanned, and nothing is sorted."""
+    with closing(SqliteStore(path)) as store:
+        for sql in (sqlite_due.UNASKED, sqlite_due.ASKED):
+            plan = [row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {sql}", (1, 2, 3))]
+            assert len(plan) == 1
+            assert plan[0].startswith("SEARCH version USING INDEX version_")
 
 
 def test_disk_full(path: Path) -> None:

@@ -119,6 +119,23 @@ class Newest(Struct, frozen=True):
     stored_at: int
 
 
+class Due(Struct, frozen=True):
+    """A record about which S3 should be asked: ``asks`` times it was asked already, and due it is since ``due_at``."""
+
+    record: Record
+    asks: int
+    due_at: int
+
+
+class Asked(Struct, frozen=True):
+    """S3 was asked about a version, now ``asks`` times in all; it is due again at ``due_at`` (milliseconds)."""
+
+    key: str
+    version_id: str
+    asks: int
+    due_at: int
+
+
 class Store(Protocol):
     """Records, statistics and positions of one monitor.
 
@@ -161,6 +178,29 @@ class Store(Protocol):
 
     def pending(self, since: int, until: int) -> Iterator[Share]:
         """The counted pending copies with ``since <= sort_at < until``; ``key.slot`` is the time in milliseconds."""
+
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+        """At most ``limit`` records to ask S3 about at ``now``, the longest due first.
+
+        Only what is unsettled is ever due: pending, failed, uncertain. It is so ``overdue`` milliseconds after its
+        ``sort_at``, and once it was asked about, when :meth:`asked` said. Nothing else is read: no scan.
+        """
+
+    def asked(self, questions: Sequence[Asked]) -> None:
+        """Remember that S3 was asked, and when the next question is due; what is settled or not known is left alone.
+
+        It is no evidence: neither records nor statistics nor retention change by it. What changes a record, so that it
+        is worth a new look, makes the store forget it.
+        """
+
+    def oldest(self, status: Status) -> int | None:
+        """``sort_at`` of the oldest listed record with a status (``PENDING`` or ``FAILED``), ``None`` where there is none."""
+
+    def note(self, name: str) -> bytes | None:
+        """The small document that was kept under a name, or ``None``: what a part of the monitor has to remember."""
+
+    def keep_note(self, name: str, body: bytes | None) -> None:
+        """Keep a document (at most 300 KB) in place of the one before, or with ``None`` none; the last writer wins."""
 
     def topology(self) -> Topology:
         """What was learned of replication rules."""

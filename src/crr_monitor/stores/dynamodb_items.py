@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -21,10 +22,12 @@ from crr_monitor.core.merge import merge
 from crr_monitor.core.model import Record, Status
 from crr_monitor.core.statistics import Share, shares
 from crr_monitor.core.status import derive
-from crr_monitor.core.times import SECOND_MS
+from crr_monitor.core.times import SECOND_MS, to_milliseconds
 from crr_monitor.stores.dynamodb_tables import (
+    ASKS,
     BORN_AT,
     CHANGED_AT,
+    DUE_AT,
     EXPIRES_AT,
     KEY,
     OPEN_IN,
@@ -114,6 +117,11 @@ class Derived(Struct, frozen=True):
     expires_at: int
     place: tuple[str, int] | None
 
+    @property
+    def asked(self) -> bool:
+        """Whether S3 was asked about it since it last changed: only then it has ``asks`` and ``due_at``."""
+        return self.place is not None and ASKED in self.place[0]
+
     def names(self) -> Attributes:
         """Attributes to set; ``open_in`` and ``sort_at`` are to be removed where they are missing here."""
         found = {CHANGED_AT: {"N": str(self.changed_at)}, EXPIRES_AT: {"N": str(self.expires_at)}}
@@ -122,11 +130,15 @@ class Derived(Struct, frozen=True):
         return found
 
 
-FAILED, PENDING, UNCERTAIN, OR_MORE = "FAILED", "PENDING", "UNCERTAIN", "?"
-"""Classes of the index; ``FAILED?`` and ``PENDING?`` hold records that are uncertain besides."""
+FAILED, PENDING, UNCERTAIN, OR_MORE, ASKED = "FAILED", "PENDING", "UNCERTAIN", "?", "+"
+"""Classes of the index; ``FAILED?`` and ``PENDING?`` hold records that are uncertain besides.
+
+Each has a second one, as in ``FAILED?+``, for what S3 was asked about since it changed: so those about which nobody
+asked yet are found by their time alone.
+"""
 
 
-def derived(record: Record, changed_at: int, retention: Retention) -> Derived:
+def derived(record: Record, changed_at: int, retention: Retention, *, asked: bool = False) -> Derived:
     """What an item has to say besides its evidence."""
     if record.settled:
         return Derived(changed_at, seconds(changed_at + retention.settled), None)
@@ -135,6 +147,7 @@ def derived(record: Record, changed_at: int, retention: Retention) -> Derived:
     else:
         name = UNCERTAIN
     digest = hashlib.blake2b(f"{record.key}\n{record.version_id}".encode(), digest_size=2).digest()
+    name += ASKED if asked else ""
     place = (open_partition(name, int.from_bytes(digest) % OPEN_SHARDS), record.sort_at)
     return Derived(changed_at, seconds(changed_at + retention.unsettled), place)
 
@@ -150,7 +163,7 @@ def seconds(at: int) -> int:
 
 
 class Item(Struct, frozen=True):
-    """One item of the status table, read."""
+    """One item of the status table, read. ``asks`` and ``due_at`` are those of questions to S3."""
 
     key: str
     version_id: str
@@ -158,6 +171,8 @@ class Item(Struct, frozen=True):
     born_at: int
     revision: int
     derived: Derived
+    asks: int = 0
+    due_at: int | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -194,6 +209,8 @@ def read_item(attributes: Mapping[str, Any] | None) -> Item | None:
         int(attributes[BORN_AT]["N"]),
         int(attributes[REVISION]["N"]),
         Derived(int(attributes[CHANGED_AT]["N"]), int(attributes[EXPIRES_AT]["N"]), place),
+        int(attributes[ASKS]["N"]) if ASKS in attributes else 0,
+        int(attributes[DUE_AT]["N"]) if DUE_AT in attributes else None,
     )
 
 
@@ -218,7 +235,8 @@ class Transition(Struct, frozen=True):
 
     ``sequence`` is its position in the stream, padded so that text order is stream order; ``born_at`` names the item's
     life in the table. ``before`` and ``after`` are the records, ``after`` is ``None`` where the item left; ``old`` and
-    ``new`` what they contribute to the statistics.
+    ``new`` what they contribute to the statistics. ``at`` is when it changed (milliseconds, the writer's clock; of what
+    left, the table's, in seconds) and ``revision`` names the state of the item after it, or the last one.
     """
 
     sequence: str
@@ -229,6 +247,8 @@ class Transition(Struct, frozen=True):
     after: Record | None
     old: list[Share]
     new: list[Share]
+    at: int = 0
+    revision: int = 0
 
 
 SEQUENCE_DIGITS = 40
@@ -245,4 +265,13 @@ def read_change(entry: Mapping[str, Any]) -> tuple[str, Transition | None]:
         return sequence, None
     was, now = (None if image is None else image.record for image in (before, after))
     old, new = ([] if record is None else shares(record) for record in (was, now))
-    return sequence, Transition(sequence, item.key, item.version_id, item.born_at, was, now, old, new)
+    at = item.derived.changed_at if after is not None else _removed_at(change)
+    return sequence, Transition(
+        sequence, item.key, item.version_id, item.born_at, was, now, old, new, at, item.revision
+    )
+
+
+def _removed_at(change: Mapping[str, Any]) -> int:
+    """When an item left: a time as GetRecords gives it, or seconds as Lambda does; 0 where it is not told."""
+    told = change.get("ApproximateCreationDateTime") or 0
+    return to_milliseconds(told) if isinstance(told, datetime) else int(told * SECOND_MS)

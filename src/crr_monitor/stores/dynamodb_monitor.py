@@ -6,6 +6,7 @@ Items by ``kind`` (partition key) and ``name`` (sort key)::
     monitor       counts       one attribute per counter
     monitor       newest       the newest event, and when it came
     source        HASH         position in one source
+    note          NAME         a small document, compressed
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 from crr_monitor.core.topology import BucketConfig, Topology
 from crr_monitor.stores.base import Counts, Newest, Position, StoreError
 from crr_monitor.stores.dynamodb_calls import TRANSACTION, ConditionFailedError, Table
-from crr_monitor.stores.dynamodb_statistics import key_of
+from crr_monitor.stores.dynamodb_tables import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,6 +124,22 @@ class Monitor:
             elif name in {"messages", "events", "malformed"}:
                 setattr(counts, name, int(value["N"]))
         return counts
+
+    def note(self, name: str) -> bytes | None:
+        """A small document."""
+        item = self._table.get(key_of("note", name))
+        return None if item is None or "body" not in item else zlib.decompress(item["body"]["B"])
+
+    def keep_note(self, name: str, body: bytes | None) -> None:
+        """Keep a small document; where there is none any more an empty item stays, as that needs no right to delete."""
+        self._step("note")
+        request: Attributes = {"ExpressionAttributeNames": {"#body": "body"}}
+        if body is None:
+            request["UpdateExpression"] = "REMOVE #body"
+        else:
+            request["UpdateExpression"] = "SET #body = :body"
+            request["ExpressionAttributeValues"] = {":body": {"B": zlib.compress(body)}}
+        self._table.call("update_item", Key=key_of("note", name), **request)
 
     def newest(self) -> Newest | None:
         """The newest event."""

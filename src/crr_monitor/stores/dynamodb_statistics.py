@@ -27,7 +27,7 @@ from crr_monitor.core.statistics import SLOT_MS, Cell, CellKey, Share, move
 from crr_monitor.core.times import DAY_MS, SECOND_MS
 from crr_monitor.stores.dynamodb_calls import TRANSACTION, ConditionFailedError, Table
 from crr_monitor.stores.dynamodb_items import read_change
-from crr_monitor.stores.dynamodb_tables import BORN_AT, EXPIRES_AT, KIND, NAME
+from crr_monitor.stores.dynamodb_tables import BORN_AT, EXPIRES_AT, KIND, NAME, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,11 +55,6 @@ class Place(Struct, frozen=True):
 
     sequence: str = ""
     portions: int = 0
-
-
-def key_of(kind: str, name: str) -> Attributes:
-    """Primary key in the statistics table."""
-    return {KIND: {"S": kind}, NAME: {"S": name}}
 
 
 def expire(cells: dict[CellKey, Cell], left: Iterable[Share]) -> None:

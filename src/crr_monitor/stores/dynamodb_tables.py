@@ -22,6 +22,8 @@ KEY = "object_key"
 VERSION_ID = "version_id"
 OPEN_IN = "open_in"
 SORT_AT = "sort_at"
+ASKS = "asks"
+DUE_AT = "due_at"
 BORN_AT = "born_at"
 CHANGED_AT = "changed_at"
 REVISION = "revision"
@@ -33,6 +35,9 @@ NAME = "name"
 
 OPEN_INDEX = "open"
 """Sparse: only items that have ``open_in`` are in it, that is what is pending, failed or uncertain."""
+
+DUE_INDEX = "due"
+"""Sparser still: of these, what S3 was asked about, by when the next question is due."""
 
 OPEN_SHARDS = 8
 """Partitions per class of the index. One takes 1,000 writes a second, and a throttled index throttles its table."""
@@ -67,10 +72,15 @@ class TableDefinition(Struct, frozen=True):
 STATUS = TableDefinition(
     STATUS_SUFFIX,
     ((KEY, "S"), (VERSION_ID, "S")),
-    ((OPEN_INDEX, ((OPEN_IN, "S"), (SORT_AT, "N"))),),
+    ((OPEN_INDEX, ((OPEN_IN, "S"), (SORT_AT, "N"))), (DUE_INDEX, ((OPEN_IN, "S"), (DUE_AT, "N")))),
     "NEW_AND_OLD_IMAGES",
 )
 STATISTICS = TableDefinition(STATISTICS_SUFFIX, ((KIND, "S"), (NAME, "S")))
+
+
+def key_of(kind: str, name: str) -> dict[str, Any]:
+    """Primary key in the statistics table."""
+    return {KIND: {"S": kind}, NAME: {"S": name}}
 
 
 def _key_schema(keys: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:

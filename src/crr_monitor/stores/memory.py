@@ -12,6 +12,7 @@ from crr_monitor.core.status import derive
 from crr_monitor.core.topology import Topology
 from crr_monitor.stores.base import (
     Counts,
+    Due,
     Newest,
     Purged,
     Retention,
@@ -30,17 +31,25 @@ if TYPE_CHECKING:
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Share
     from crr_monitor.core.topology import BucketConfig
-    from crr_monitor.stores.base import Batch, Position, Query, VersionKey
+    from crr_monitor.stores.base import Asked, Batch, Position, Query, VersionKey
 
 
 class _Row:
-    __slots__ = ("changed_at", "counted_before", "evidence", "record")
+    __slots__ = ("asks", "changed_at", "counted_before", "due_at", "evidence", "record")
 
     def __init__(self, evidence: Evidence, record: Record, changed_at: int, *, counted_before: bool) -> None:
         self.evidence = evidence
         self.record = record
         self.changed_at = changed_at
         self.counted_before = counted_before
+        self.asks = 0
+        self.due_at: int | None = None
+
+    def due(self, overdue: int) -> Due | None:
+        """When to ask about it, if ever."""
+        if self.record.settled:
+            return None
+        return Due(self.record, self.asks, self.record.sort_at + overdue if self.due_at is None else self.due_at)
 
 
 class _State:
@@ -56,6 +65,7 @@ class _State:
         self.counts = Counts()
         self.newest: Newest | None = None
         self.topology = Topology()
+        self.notes: dict[str, bytes] = {}
 
     def copy(self) -> _State:
         other = copy.copy(self)
@@ -66,6 +76,7 @@ class _State:
         other.forgotten = dict(self.forgotten)
         other.positions = dict(self.positions)
         other.counts = copy.deepcopy(self.counts)
+        other.notes = dict(self.notes)
         return other
 
     def touch(self, key: CellKey, now: int) -> None:
@@ -164,6 +175,35 @@ class MemoryStore:
         yield from pending_shares(
             row.record for row in rows if not row.counted_before and since <= row.record.sort_at < until
         )
+
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+        known = (row.due(overdue) for row in self._state.rows.values())
+        found = [due for due in known if due is not None and due.due_at <= now]
+        return sorted(found, key=lambda due: due.due_at)[:limit]
+
+    def asked(self, questions: Sequence[Asked]) -> None:
+        state = self._state.copy()
+        for asked in questions:
+            self._step("asked")
+            row = state.rows.get((asked.key, asked.version_id))
+            if row is not None:  # of one that is settled, nobody asks when it is due
+                row = state.rows[asked.key, asked.version_id] = copy.copy(row)
+                row.asks, row.due_at = asked.asks, asked.due_at
+        self._state = state
+
+    def oldest(self, status: Status) -> int | None:
+        records = (row.record for row in self._state.rows.values())
+        return min((record.sort_at for record in records if record.status is status), default=None)
+
+    def note(self, name: str) -> bytes | None:
+        return self._state.notes.get(name)
+
+    def keep_note(self, name: str, body: bytes | None) -> None:
+        self._step("note")
+        if body is None:
+            self._state.notes.pop(name, None)
+        else:
+            self._state.notes[name] = body
 
     def topology(self) -> Topology:
         return self._state.topology

@@ -20,6 +20,7 @@ from crr_monitor.core.model import VISIBLE, Status
 from crr_monitor.core.statistics import SLOT_MS, Cell, CellKey, move, shares
 from crr_monitor.core.status import derive
 from crr_monitor.core.topology import BucketConfig, Topology
+from crr_monitor.stores import sqlite_outbox
 from crr_monitor.stores.base import (
     Counts,
     Newest,
@@ -34,15 +35,17 @@ from crr_monitor.stores.base import (
     system_clock,
 )
 from crr_monitor.stores.packed import PackedEvidence, pack, unpack
+from crr_monitor.stores.sqlite_due import read_due, write_asked
 from crr_monitor.stores.sqlite_schema import check_ours, migrate, use_wal
 from crr_monitor.stores.sqlite_statistics import IGNORED, add_cells, add_counts, expire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from crr_monitor.core.archive import ArchiveRow
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Share
-    from crr_monitor.stores.base import Batch, Query
+    from crr_monitor.stores.base import Asked, Batch, Due, Query
 
 OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
 """Bits of ``version.flags``: not settled; something uncertain; counted before its record left for a while."""
@@ -80,8 +83,11 @@ class SqliteStore:
         step: Callable[[str], None] = lambda _name: None,
         *,
         create: bool = True,
+        cache_kib: int = 65_536,
     ) -> None:
         """Open the file, and make it where it is missing (unless ``create`` is false).
+
+        ``cache_kib`` bounds the memory for pages of the file.
 
         Raises:
             StoreError: it cannot be opened, is no store of ours, or was made by a newer version.
@@ -90,6 +96,7 @@ class SqliteStore:
         self._retention = retention
         self._clock = clock
         self._step = step
+        self._cache_kib = cache_kib
         if not create and not self.path.exists():
             message = f"no store at {self.path}: ingest something first, or name another one with --store"
             raise StoreError(message)
@@ -115,7 +122,7 @@ class SqliteStore:
             use_wal(db)
             # Each commit is on the disk before its messages count as read.
             db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA cache_size = -65536")
+            db.execute(f"PRAGMA cache_size = -{self._cache_kib:d}")
             db.execute("PRAGMA wal_autocheckpoint = 8000")
             db.execute("PRAGMA journal_size_limit = 67108864")
             migrate(db)
@@ -186,6 +193,7 @@ class SqliteStore:
         cells: dict[CellKey, Cell] = {}
         inserts, updates, changed = [], [], 0
         bodies = batch.evidence.bodies if isinstance(batch.evidence, PackedEvidence) else {}
+        outgoing = sqlite_outbox.Outgoing(db, now)
         for id_ in order:
             row, version = known.get(id_), ids[id_]
             old = None if row is None else unpack(row[2], row[3], row[4])
@@ -193,6 +201,7 @@ class SqliteStore:
             if change is None:
                 continue
             changed += change.listed
+            outgoing.changed(old, change.record)
             counted_before = id_ in counted if row is None else bool(row[1] & COUNTED_BEFORE)
             if not counted_before:
                 move(cells, change.old, change.new)
@@ -201,6 +210,8 @@ class SqliteStore:
                 inserts.append((*values, bodies.get(version) or pack(change.evidence), id_, *version))
             else:
                 updates.append((*values, pack(change.evidence), row[0]))
+        self._step("outbox")
+        outgoing.write()
         self._step("insert")
         db.executemany(_INSERT, inserts)
         self._step("update")
@@ -229,12 +240,17 @@ class SqliteStore:
             ).fetchall()
             cells: dict[CellKey, Cell] = {}
             forgotten = []
+            outgoing = sqlite_outbox.Outgoing(db, now)
             for _, id_, flags, key, version_id, body in rows:
-                counted = shares(derive(unpack(key, version_id, body)))
+                record = derive(unpack(key, version_id, body))
+                outgoing.expired(record)
+                counted = shares(record)
                 if counted:
                     forgotten.append((id_, now))
                     if not flags & COUNTED_BEFORE:
                         expire(cells, counted)
+            self._step("expired")
+            outgoing.write()
             self._step("forget")
             db.executemany("DELETE FROM version WHERE n = ?", ((row[0],) for row in rows))
             self._step("marks")
@@ -248,6 +264,41 @@ class SqliteStore:
                 db.execute("DELETE FROM forgotten WHERE forgotten_at <= ?", (oldest,))
             expired = sum(1 for row in rows if row[2] & OPEN)
         return Purged(len(rows) - expired, expired, outdated)
+
+    # --------------------------------------------------------------- archive
+
+    def archive_as(self, name: str | None) -> str | None:
+        """Switch archiving on under a name, or with ``None`` off; gives the name in force, the first one given.
+
+        From then on every change that belongs into the archive is put into the outbox in its transaction, whichever
+        process makes it; what is settled already is put there at once.
+        """
+        with self._transaction() as db:
+            new = name is not None and db.execute("SELECT 1 FROM archiving").fetchone() is None
+            kept = sqlite_outbox.switch(db, name)
+            self._step("outbox")
+            if new:
+                outgoing = sqlite_outbox.Outgoing(db, self._clock())
+                for record, _ in self._read(f"{_ROWS}status > ?", (int(Status.UNCERTAIN),)):
+                    outgoing.changed(None, record)
+                outgoing.write()
+        return kept
+
+    def outbox(self, limit: int) -> list[ArchiveRow]:
+        """The first rows that wait for the archive, in order; their ``revision`` is their number, which only grows."""
+        with self._errors():
+            return sqlite_outbox.read(self._db, limit)
+
+    def waiting(self) -> int:
+        """How many rows wait."""
+        with self._errors():
+            return sqlite_outbox.count(self._db)
+
+    def archived(self, revision: int) -> None:
+        """Forget the rows up to that number: the archive has them."""
+        with self._transaction() as db:
+            self._step("archived")
+            db.execute("DELETE FROM outbox WHERE n <= ?", (revision,))
 
     # ------------------------------------------------------------------- read
 
@@ -314,6 +365,33 @@ class SqliteStore:
             rows = self._rows(condition, (since, until))
             yield from pending_shares(record for record, flags in rows if not flags & COUNTED_BEFORE)
 
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+        with self._errors():
+            return read_due(self._db, now, overdue, limit)
+
+    def asked(self, questions: Sequence[Asked]) -> None:
+        with self._transaction() as db:
+            self._step("asked")
+            write_asked(db, ((each.asks, each.due_at, version_hash(each.key, each.version_id)) for each in questions))
+
+    def oldest(self, status: Status) -> int | None:
+        with self._errors():
+            row = self._db.execute("SELECT min(sort_at) FROM version WHERE status = ?", (int(status),)).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def note(self, name: str) -> bytes | None:
+        with self._errors():
+            row = self._db.execute("SELECT body FROM note WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def keep_note(self, name: str, body: bytes | None) -> None:
+        with self._transaction() as db:
+            self._step("note")
+            if body is None:
+                db.execute("DELETE FROM note WHERE name = ?", (name,))
+            else:
+                db.execute("INSERT OR REPLACE INTO note(name, body) VALUES (?, ?)", (name, body))
+
     def topology(self) -> Topology:
         with self._errors():
             return _read_topology(self._db)
@@ -348,7 +426,7 @@ _INSERT = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ROWS = "SELECT key, version_id, body, flags, sort_at FROM version WHERE "
-_UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=? WHERE n=?"
+_UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=?, asks=0, ask_at=NULL WHERE n=?"
 
 
 def _columns(record: Record, now: int, *, counted_before: bool) -> tuple[object, ...]:

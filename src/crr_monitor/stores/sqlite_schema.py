@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from crr_monitor.stores.base import StoreError
+from crr_monitor.stores.sqlite_due import DUE_SCHEMA
+from crr_monitor.stores.sqlite_outbox import OUTBOX_SCHEMA
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE topology(id INTEGER PRIMARY KEY CHECK(id = 1), body BLOB NOT NULL)",
         f"PRAGMA application_id = {APPLICATION_ID}",
     ),
+    ("CREATE TABLE note(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",),
+    DUE_SCHEMA,
+    OUTBOX_SCHEMA,
 )
 """Migration ``i`` brings a file from ``PRAGMA user_version`` ``i`` to ``i + 1``; never edited once released."""
 

@@ -1,0 +1,68 @@
+"""Asks S3 about what is overdue, on a schedule: what events did not tell, and what was repaired outside.
+
+What could not be asked is no failure of the function: it is in the log, and in a note that metrics and notices are
+made from. The function fails where the tables refuse.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Protocol
+
+from crr_monitor.aws.probe import PATH_STYLE, PROBE_OPTIONS, S3Prober
+from crr_monitor.aws.sessions import Sessions
+from crr_monitor.config import surroundings
+from crr_monitor.core.times import SECOND_MS
+from crr_monitor.lambdas.log import write
+from crr_monitor.lambdas.settings import ReconcileSettings, from_environment
+from crr_monitor.process.reconcile import Limits, Reconciler
+from crr_monitor.stores.dynamodb import open_store
+from crr_monitor.stores.dynamodb_tables import parse_address
+
+if TYPE_CHECKING:
+    from crr_monitor.process.reconcile import Reconciled
+
+SPARE_SECONDS = 60.0
+"""What the last questions and the storing of their answers may take: no question begins with less time left."""
+
+
+class Context(Protocol):
+    """What Lambda tells a function of its run."""
+
+    invoked_function_arn: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the function."""
+
+
+def handler(_event: dict[str, Any], context: Context) -> dict[str, Any]:
+    """The function of the schedule; the answer is what the log says."""
+    return run(_reconciler(context.invoked_function_arn), context)
+
+
+@functools.cache
+def _reconciler(function_arn: str) -> Reconciler:
+    return make_reconciler(from_environment(ReconcileSettings, surroundings().environment), function_arn)
+
+
+def make_reconciler(settings: ReconcileSettings, function_arn: str) -> Reconciler:
+    """Store and clients; nothing is called yet."""
+    _, partition, _, region, account, *_ = function_arn.split(":")
+    endpoint = parse_address(settings.store).endpoint
+    sessions = Sessions(
+        account,
+        partition=partition,
+        role_name=settings.agent_role_name,
+        endpoint_url=endpoint,
+        options=PROBE_OPTIONS if endpoint is None else {**PROBE_OPTIONS, **PATH_STYLE},
+    )
+    limits = Limits(overdue=settings.ask_after_seconds * SECOND_MS)
+    return Reconciler(open_store(settings.store, workers=limits.workers), S3Prober(sessions, region), limits)
+
+
+def run(reconciler: Reconciler, context: Context) -> dict[str, Any]:
+    """One pass, as long as the function may run; raises ``StoreError`` when the tables refuse."""
+    found: Reconciled = reconciler.run(context.get_remaining_time_in_millis() / SECOND_MS - SPARE_SECONDS)
+    told = found.to_json()
+    write("WARNING" if found.could_not_ask else "INFO", "reconciled", **told)
+    return told
