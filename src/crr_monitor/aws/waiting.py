@@ -1,0 +1,47 @@
+"""Events that rules and topics of this account could not deliver: they wait in one dead-letter queue per Region.
+
+CloudWatch alarms see only metrics of their own Region, so the number is asked for here and published in the hub's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crr_monitor.aws.record import REGIONS
+from crr_monitor.aws.regional import NO_QUEUE
+from crr_monitor.aws.sessions import AwsError, call
+
+if TYPE_CHECKING:
+    from crr_monitor.aws.plan_model import Stack
+    from crr_monitor.aws.record import Record
+    from crr_monitor.aws.sessions import Sessions
+
+_NUMBER = "ApproximateNumberOfMessages"
+
+
+def undelivered(sessions: Sessions, stack: Stack, record: Record) -> tuple[dict[str, int], list[str]]:
+    """How many wait, by Region in which set-up has made something; and which Regions could not be asked, with why.
+
+    A queue that is not there holds nothing. Raises ``AwsError`` where it is not known which Regions there are.
+    """
+    found: dict[str, int] = {}
+    problems = []
+    for region in sorted(record.get(REGIONS) or ()):
+        try:
+            found[region] = _waiting(sessions, stack, region)
+        except AwsError as error:
+            problems.append(f"queue {stack.undelivered} in {region} could not be asked: {error}")
+    return found, problems
+
+
+def _waiting(sessions: Sessions, stack: Stack, region: str) -> int:
+    client = sessions.client("sqs", region)
+    try:
+        url = call("sqs:GetQueueUrl", client.get_queue_url, QueueName=stack.undelivered)["QueueUrl"]
+        request = {"QueueUrl": url, "AttributeNames": [_NUMBER]}
+        answer = call("sqs:GetQueueAttributes", client.get_queue_attributes, **request)
+    except AwsError as error:
+        if error.code in NO_QUEUE:
+            return 0
+        raise
+    return int(answer["Attributes"][_NUMBER])

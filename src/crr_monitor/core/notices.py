@@ -1,0 +1,274 @@
+"""What to tell people about trouble, and when: grouped, with cause and cure, at most hourly, and when it is over.
+
+A *trouble* is what is wrong now, for one pair and one reason. What was told of it before is remembered per receiver:
+
+* a trouble of which nothing was told is told at once;
+* while it lasts it is told again once :data:`REPEAT_MS` have passed since;
+* when it was told and is gone for :data:`GONE_MS`, it is told that it is over; a trouble that comes back sooner is
+  still the same one.
+
+Only what was really sent is remembered, so what could not be sent is told at the next look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct, field
+
+from crr_monitor.core import notice_words as words
+from crr_monitor.core.times import HOUR_MS, MINUTE_MS, format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+REPEAT_MS = HOUR_MS
+GONE_MS = 4 * MINUTE_MS
+"""A little less than the time between two looks, so that the look after the first without it tells."""
+
+MOST = 20
+"""Messages of one look to one receiver; more notices share the last of them, with :data:`WORST_LINES` lines."""
+
+WORST_LINES = 200
+MOST_REASONS = 3
+
+TroubleKind: TypeAlias = Literal["failed", "overdue", "could-not-ask"]
+What: TypeAlias = Literal["new", "still", "over"]
+
+
+class Trouble(Struct, frozen=True):
+    """What is wrong now with one pair (``destination`` is empty where it is about a source alone), for one reason.
+
+    ``reason`` is S3's code for what failed, the words of the refusal for what could not be asked, and empty for what
+    is overdue. ``bytes`` is ``None`` where they are not known. ``since``: the first write among them, milliseconds.
+    """
+
+    kind: TroubleKind
+    source: str
+    destination: str
+    reason: str
+    objects: int
+    bytes: int | None = None
+    since: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Names the group: kind, pair and reason. Reasons may be long, so it holds their hash.
+
+        Words of a refusal are no part of it: they may name an object or a request, and differ each time.
+        """
+        reason = "" if self.kind == "could-not-ask" else self.reason
+        text = f"{self.kind}\n{self.source}\n{self.destination}\n{reason}"
+        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+class Entry(Struct, frozen=True):
+    """What was told of one trouble last, when, and since when it is gone (``None``: it was there at the last look)."""
+
+    trouble: Trouble
+    told_at: int
+    first_at: int
+    gone_since: int | None = None
+
+
+class Told(Struct, frozen=True):
+    """What one receiver was told, by the trouble's key."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """As a small document, to be kept."""
+        return msgspec.json.encode(self)
+
+
+def told_from(body: bytes | None) -> Told:
+    """Read back what was kept; of something unreadable nothing was told."""
+    if body is None:
+        return Told()
+    try:
+        return msgspec.json.decode(body, type=Told)
+    except msgspec.MsgspecError:
+        return Told()
+
+
+class Notice(Struct, frozen=True):
+    """One message: ``what`` it says of its trouble, for whom it concerns, with the words for it."""
+
+    what: What
+    trouble: Trouble
+    at: int
+    first_at: int
+    subject: str
+    text: str
+
+    @property
+    def key(self) -> str:
+        """The trouble's."""
+        return self.trouble.key
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: the fields of the trouble, and the words."""
+        trouble = self.trouble
+        known = {
+            "bytes": trouble.bytes,
+            "since": None if trouble.since is None else format_time(trouble.since),
+            "destination": trouble.destination or None,
+            "reason": trouble.reason or None,
+        }
+        return {
+            "id": self.key,
+            "what": self.what,
+            "kind": trouble.kind,
+            "source": trouble.source,
+            "objects": trouble.objects,
+            "first_told_at": format_time(self.first_at),
+            "at": format_time(self.at),
+            **{name: value for name, value in known.items() if value is not None},
+            "subject": self.subject,
+            "text": self.text,
+        }
+
+
+class Pace(Struct, frozen=True):
+    """How often a trouble is told, and how long it has to be gone before that is told; milliseconds."""
+
+    repeat_ms: int = REPEAT_MS
+    gone_ms: int = GONE_MS
+
+
+def decide(
+    troubles: Iterable[Trouble],
+    told: Told,
+    now: int,
+    command: str = "crr-monitor",
+    pace: Pace = Pace(),  # noqa: B008 - frozen
+) -> list[Notice]:
+    """What to send now. ``command`` is how the reader calls us, with the store: as in ``crr-monitor --store URL``."""
+    present = {trouble.key: trouble for trouble in troubles}
+    notices = []
+    for key, trouble in present.items():
+        entry = told.entries.get(key)
+        if entry is None:
+            notices.append(_notice("new", trouble, now, now, command))
+        elif now - entry.told_at >= pace.repeat_ms:
+            notices.append(_notice("still", trouble, now, entry.first_at, command))
+    for key, entry in told.entries.items():
+        if key not in present and now - (now if entry.gone_since is None else entry.gone_since) >= pace.gone_ms:
+            notices.append(_notice("over", entry.trouble, now, entry.first_at, command))
+    return notices
+
+
+def remember(told: Told, troubles: Iterable[Trouble], sent: Collection[Notice], now: int) -> Told:
+    """What was told, once ``sent`` has been: the rest of the notices counts as never made."""
+    present = {trouble.key: trouble for trouble in troubles}
+    spoken = {notice.key: notice for notice in sent}
+    entries: dict[str, Entry] = {}
+    for key, trouble in present.items():
+        old, notice = told.entries.get(key), spoken.get(key)
+        if notice is not None:
+            entries[key] = Entry(trouble, now, notice.first_at)
+        elif old is not None:
+            entries[key] = Entry(old.trouble, old.told_at, old.first_at)
+    for key, entry in told.entries.items():
+        if key not in present and key not in spoken:
+            gone_since = now if entry.gone_since is None else entry.gone_since
+            entries[key] = Entry(entry.trouble, entry.told_at, entry.first_at, gone_since)
+    return Told(entries)
+
+
+def bundled(notices: Iterable[Notice], most: int = MOST) -> list[tuple[Notice, tuple[Notice, ...]]]:
+    """Messages, each with the notices that it stands for: where they are too many, the smaller ones share one.
+
+    So that a cause which many pairs have in common, a role for instance, does not bury people in messages.
+    """
+    ordered = sorted(notices, key=lambda notice: -notice.trouble.objects)
+    if len(ordered) <= most:
+        return [(notice, (notice,)) for notice in ordered]
+    alone, rest = ordered[: most - 1], ordered[most - 1 :]
+    lines = [
+        f"{len(rest)} more notices, of {WORST_LINES} at most the first lines. The others of this look came alone.",
+        "",
+    ]
+    lines += [f"{notice.subject.removeprefix(words.PREFIX)}" for notice in rest[:WORST_LINES]]
+    first = rest[0]
+    objects = sum(notice.trouble.objects for notice in rest)
+    together = Trouble(first.trouble.kind, "", "", "", objects)
+    subject = words.ascii_subject(f"{words.PREFIX}{len(rest)} more notices, {words.number(objects)} copies")
+    message = Notice(first.what, together, first.at, first.at, subject, "\n".join(lines) + "\n")
+    return [*((notice, (notice,)) for notice in alone), (message, tuple(rest))]
+
+
+def _notice(what: What, trouble: Trouble, now: int, first_at: int, command: str) -> Notice:
+    subject = words.subject(what, trouble)
+    body = (
+        words.when_over(trouble, now, first_at)
+        if what == "over"
+        else words.while_it_lasts(what, trouble, first_at, command)
+    )
+    return Notice(what, trouble, now, first_at, subject, "\n".join(body) + "\n")
+
+
+# What other parts of the monitor leave for the look ------------------------------------------------------------------
+
+UNANSWERED_NOTE = "could-not-ask"
+"""Name of the note in which reconciling keeps what S3 did not answer in its last round."""
+
+CANARY_NOTE = "canary"
+"""Name of the note in which the canary keeps what arrived."""
+
+
+class Unanswered(Struct, frozen=True):
+    """A bucket about which S3 gave no answer to questions in one round.
+
+    ``reason`` names what is missing, as in the words of the refusal; ``throttled``: S3 only asked to slow down. ``at``
+    is when it was so (milliseconds): as pauses between questions grow, it may have been in an earlier round.
+    """
+
+    bucket: str
+    reason: str
+    objects: int
+    throttled: bool = False
+    at: int = 0
+
+
+def encode_unanswered(found: Iterable[Unanswered]) -> bytes:
+    """The note of one round."""
+    return msgspec.json.encode(list(found))
+
+
+def decode_unanswered(body: bytes | None) -> list[Unanswered] | None:
+    """The note, or ``None`` where nobody ever asked."""
+    return None if body is None else msgspec.json.decode(body, type=list[Unanswered])
+
+
+def unanswered_troubles(found: Iterable[Unanswered]) -> list[Trouble]:
+    """One trouble for each bucket, with its most frequent reasons; being asked to slow down is none.
+
+    The next round goes on with what was slowed down.
+    """
+    buckets: dict[str, list[Unanswered]] = {}
+    for each in sorted(found, key=lambda each: -each.objects):
+        if not each.throttled:
+            buckets.setdefault(each.bucket, []).append(each)
+    return [
+        Trouble("could-not-ask", bucket, "", _reasons(several), sum(each.objects for each in several))
+        for bucket, several in buckets.items()
+    ]
+
+
+def _reasons(several: list[Unanswered]) -> str:
+    texts = list(dict.fromkeys(each.reason for each in several))
+    more = len(texts) - MOST_REASONS
+    return "; ".join(texts[:MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def encode_canaries(arrived: dict[str, int]) -> bytes:
+    """The note of the canary: for each pair (``SOURCE DESTINATION``) when the canary was written that arrived last."""
+    return msgspec.json.encode(arrived)
+
+
+def decode_canaries(body: bytes | None) -> dict[str, int]:
+    """The note, empty where there is no canary."""
+    return {} if body is None else msgspec.json.decode(body, type=dict[str, int])

@@ -1,0 +1,104 @@
+"""A failure in a deployed system, IAM enforced: published and told with its cure; and the alarms of source buckets."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from crr_monitor.aws import bucket_alarms
+from crr_monitor.sandbox import Latency, Sandbox, Settings
+from tests.aws.making import stack
+from tests.e2e.system import HOME, HUB, WAIT_SECONDS, System
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+SOON = Latency(0.01)
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    """Both stacks, with a queue behind the topic of notifications."""
+    quick = Settings(seed=1, auth=True, replication=SOON, notification=SOON, event=SOON, trail=SOON)
+    with Sandbox(quick) as sandbox:
+        yield System(sandbox, "CloudTrail", WatchInterval="rate(24 hours)", RecoveredSeconds="0")
+
+
+class Inbox:
+    """What comes to the topic of notifications."""
+
+    def __init__(self, system: System) -> None:
+        self.sqs = system.sandbox.client("sqs", HUB, HOME)
+        self.url = self.sqs.create_queue(QueueName="inbox")["QueueUrl"]
+        attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]
+        arn, topic = attributes["QueueArn"], system.hub.outputs["NotificationTopicArn"]
+        allowed = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        self.sqs.set_queue_attributes(QueueUrl=self.url, Attributes={"Policy": policy})
+        system.sandbox.client("sns", HUB, HOME).subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+
+    def subjects(self) -> list[str]:
+        """Subjects of what came, taken out; alarms of the emulator itself are left out."""
+        found = []
+        while more := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
+            for each in more:
+                found.append(json.loads(each["Body"]).get("Subject") or "")
+                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=each["ReceiptHandle"])
+        return [subject for subject in found if subject.startswith("CRR Monitor:")]
+
+
+def look(system: System) -> None:
+    """One tick of the watch function's schedule."""
+    assert system.sandbox.run_rule(HUB, HOME, system.physical_id("WatchSchedule")) == 1
+    system.sandbox.settle(WAIT_SECONDS, functions=True)
+
+
+def highest(system: System, name: str, **names: str) -> float | None:
+    """The highest value of a metric."""
+    at = datetime.now(UTC)
+    request: dict[str, Any] = {
+        "Namespace": "CRRMonitor",
+        "MetricName": name,
+        "Dimensions": [{"Name": key, "Value": value} for key, value in names.items()],
+        "StartTime": at - timedelta(hours=1),
+        "EndTime": at + timedelta(hours=1),
+        "Period": 7_200,
+        "Statistics": ["Maximum"],
+    }
+    found = system.sandbox.client("cloudwatch", HUB, HOME).get_metric_statistics(**request)["Datapoints"]
+    return max((each["Maximum"] for each in found), default=None)
+
+
+def test_failure(system: System) -> None:
+    """A denied copy is told once with the permission that is missing, and counted by bucket; copies have lags."""
+    inbox = Inbox(system)
+    client = system.s3("111122223333", HOME)
+    client.put_object(Bucket="orders", Key="data/broken/a", Body=b"12345")
+    system.drain()
+    look(system)
+    assert inbox.subjects() == ["CRR Monitor: 1 failed, orders -> locked (AccessDenied s3:ReplicateObject)"]
+    assert highest(system, "FailedObjects", SourceBucket="orders") == 1
+    assert highest(system, "FailedReplications", SourceBucket="orders") == 1
+    assert highest(system, "ReplicationLag") is not None
+    assert highest(system, "UndeliverableEvents") == 0
+    look(system)
+    assert inbox.subjects() == []
+
+
+def test_alarms_of_buckets(system: System) -> None:
+    """Every source bucket of both accounts has its alarm, made with the set-up function's own permissions."""
+    token = system.hub.outputs["HubToken"]
+    prefix = bucket_alarms.prefix(stack(token=token, hub_token=token))
+    client = system.sandbox.client("cloudwatch", HUB, HOME)
+    found = client.describe_alarms(AlarmNamePrefix=prefix)["MetricAlarms"]
+    assert sorted(each["AlarmName"].removeprefix(prefix) for each in found) == ["orders", "theirs"]
+    assert {*found[0]["AlarmActions"]} == {system.hub.outputs["NotificationTopicArn"]}
