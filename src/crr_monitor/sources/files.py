@@ -6,9 +6,9 @@ import os
 import re
 import stat
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from crr_monitor.sources.base import DOCUMENTS, MAX_ITEM_BYTES, PIECE_BYTES, PIECE_ITEMS, Piece, SourceError
+from crr_monitor.sources.base import DOCUMENTS, MAX_ITEM_BYTES, PIECE_BYTES, PIECE_ITEMS, Piece, Source, SourceError
 from crr_monitor.sources.detect import holds_documents
 from crr_monitor.sources.documents import DocumentReader
 from crr_monitor.sources.fingerprint import still_begins_with, take_fingerprint
@@ -53,6 +53,10 @@ class FileSource:
         """What the file begins with (:func:`crr_monitor.sources.fingerprint.take_fingerprint`)."""
         return take_fingerprint(self.name) if self._regular else None
 
+    def begins_with(self, fingerprint: str) -> bool:
+        """Whether the file still begins with what was hashed then."""
+        return still_begins_with(self.name, fingerprint)
+
     def pieces(
         self, start: int = 0, piece_bytes: int = PIECE_BYTES, max_items: int = PIECE_ITEMS, *, follow: bool = False
     ) -> Iterator[Piece]:
@@ -88,6 +92,27 @@ def open_sources(arguments: Sequence[str], exclude: Collection[str] = ()) -> lis
     return [FileSource(name) for name in names]
 
 
+def logs_in(folder: str, exclude: Collection[str] = ()) -> list[str]:
+    """Give the logs below a folder by the rules of :func:`open_sources`, in the order of their names; maybe none.
+
+    Raises:
+        SourceError: it is no folder, or may not be read.
+    """
+    path = os.path.abspath(folder)  # noqa: PTH100 - as in _expand
+    if not stat.S_ISDIR(_status(path).st_mode):
+        message = f"{path}: is not a folder; name the folder in which logs arrive"
+        raise SourceError(message)
+    excluded = {os.path.realpath(each) for each in exclude}
+    return sorted(name for name in _walk(path) if os.path.realpath(name) not in excluded)
+
+
+class Resumable(Source, Protocol):
+    """A source of which some was read before, maybe."""
+
+    def begins_with(self, fingerprint: str) -> bool:
+        """Whether it still begins with what had this fingerprint then."""
+
+
 class Seen(NamedTuple):
     """What was stored of a source together with its last durable piece: its fingerprint, and the piece's numbers."""
 
@@ -105,7 +130,7 @@ class Decision(NamedTuple):
     reason: str
 
 
-def check_resume(source: FileSource, seen: Seen | None) -> Decision:
+def check_resume(source: Resumable, seen: Seen | None) -> Decision:
     """Decide whether a source is read, from the beginning or from where it was left.
 
     A file that was rewritten in place with the same first 64 KiB and no fewer bytes cannot be told from one that grew.
@@ -116,7 +141,7 @@ def check_resume(source: FileSource, seen: Seen | None) -> Decision:
     size = source.size
     if seen is None or seen.fingerprint is None or size is None:
         return Decision("read", 0, "not read before" if size is not None else "cannot be read twice")
-    if not still_begins_with(source.name, seen.fingerprint):
+    if not source.begins_with(seen.fingerprint):
         return Decision("start-over", 0, "its content was replaced")
     if size < seen.read_bytes:
         return Decision("start-over", 0, f"it shrank from {seen.read_bytes} to {size} bytes")

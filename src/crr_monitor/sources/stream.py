@@ -61,8 +61,8 @@ class ByteStream:
     ``offset`` is that of the next byte that :meth:`read` gives; ``raw_bytes`` is how many raw bytes were read so far.
     """
 
-    def __init__(self, name: str) -> None:
-        """Open the file of that path, or standard input for ``-``.
+    def __init__(self, name: str, file: _Readable | None = None) -> None:
+        """Open the file of that path, or standard input for ``-``; or take ``file``, which is closed at the end.
 
         Raises:
             SourceError: it cannot be opened.
@@ -70,7 +70,7 @@ class ByteStream:
         self.name = name
         self.offset = 0
         self.raw_bytes = 0
-        self._file, self.rereadable = _open(name)
+        self._file, self.rereadable = _open(name) if file is None else (file, False)
         self._unread = b""
         self._spool: IO[bytes] | None = None
         self._spool_base = 0

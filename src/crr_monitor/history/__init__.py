@@ -1,0 +1,1 @@
+"""The archive in Parquet, SQL over it, and the monthly report. DuckDB is loaded only when it is needed."""

@@ -1,0 +1,67 @@
+"""From a store's outbox into the archive, at least once: a row leaves the outbox when its file is durable."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Protocol
+
+from crr_monitor.history.write import Written, write_rows
+
+if TYPE_CHECKING:
+    from crr_monitor.core.archive import ArchiveRow
+    from crr_monitor.history.layout import Target
+
+BATCH_ROWS = 50_000
+"""Rows that are written at once: some 20 MB of text."""
+
+
+class Outbox(Protocol):
+    """A store that feeds the archive: :class:`crr_monitor.stores.sqlite.SqliteStore`."""
+
+    def archive_as(self, name: str | None) -> str | None:
+        """Switch archiving on or off."""
+
+    def outbox(self, limit: int) -> list[ArchiveRow]:
+        """The first rows that wait."""
+
+    def waiting(self) -> int:
+        """How many wait."""
+
+    def archived(self, revision: int) -> None:
+        """Forget the rows up to a number."""
+
+
+class Archiver:
+    """Feeds one archive from one store."""
+
+    def __init__(self, store: Outbox, target: Target) -> None:
+        """Switch the store's archiving on."""
+        self._store = store
+        self._target = target
+        self._name = store.archive_as(uuid.uuid4().hex[:12])
+
+    @property
+    def enough(self) -> bool:
+        """Whether a file of good size could be written."""
+        return self._store.waiting() >= BATCH_ROWS
+
+    def drain(self, batch_rows: int = BATCH_ROWS) -> Written:
+        """Write all that waits.
+
+        Files are named by the store and the first row in them, and lie where their rows were recorded: what was written
+        and not yet forgotten when the process was killed is written once more, into the same files.
+
+        Raises:
+            HistoryError: the archive cannot be written; what waits goes on waiting.
+            StoreError: the store refuses.
+        """
+        total = Written()
+        while rows := self._store.outbox(batch_rows):
+            name = f"{self._name}-{rows[0].revision:012d}"
+            total.add(write_rows(rows, self._target, name, _recorded))
+            self._store.archived(rows[-1].revision)
+        return total
+
+
+def _recorded(row: ArchiveRow) -> int:
+    return row.recorded_at

@@ -1,0 +1,94 @@
+"""DuckDB, loaded when it is needed, with limits on what it may use."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MEMORY = "512MB"
+"""What one connection may use: enough for writing; queries over a large archive get more."""
+
+
+class HistoryError(Exception):
+    """The archive cannot be read, written or asked; the text says what, and what to do."""
+
+
+class Database(Protocol):
+    """What is used of DuckDB's connection."""
+
+    description: Any
+
+    def execute(self, query: Any, parameters: object = None) -> Database:  # noqa: ANN401 - text, or a parsed statement
+        """Run SQL."""
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows of the last query."""
+
+    def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
+        """So many more rows of the last query."""
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+def load() -> Any:  # noqa: ANN401 - the module
+    """The module ``duckdb``.
+
+    Raises:
+        HistoryError: it is not installed.
+    """
+    if importlib.util.find_spec("duckdb") is None:
+        message = "the archive needs DuckDB: pip install 'crr-monitor[history]'"
+        raise HistoryError(message)
+    return importlib.import_module("duckdb")
+
+
+def text(value: str | Path) -> str:
+    """A text as an SQL literal."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+@contextmanager
+def connected(work: Path, memory: str = MEMORY, threads: int | None = None) -> Iterator[Database]:
+    """A database in memory that may spill into the folder ``work``; what goes wrong is told as :class:`HistoryError`.
+
+    Nothing is loaded from the internet, and no state is kept anywhere.
+    """
+    duckdb = load()
+    config: dict[str, Any] = {
+        "temp_directory": str(work),
+        "memory_limit": memory,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "preserve_insertion_order": False,
+    }
+    if threads is not None:
+        config["threads"] = threads
+    try:
+        database = duckdb.connect(":memory:", config=config)
+        try:
+            # What the product says is UTC, wherever it runs.
+            database.execute("SET TimeZone = 'UTC'")
+            yield database
+        finally:
+            database.close()
+    except duckdb.Error as error:
+        first = str(error).partition("\n\n")[0]
+        raise HistoryError(_with_hint(" ".join(first.split()))) from error
+
+
+def _with_hint(words: str) -> str:
+    if words.startswith("Out of Memory"):
+        return f"{words} (give more with --memory, or ask for less time)"
+    if "No space left" in words:
+        return f"{words} (free some space, or name another folder with --work)"
+    return words

@@ -1,0 +1,363 @@
+"""The monthly report's numbers: attained RPO, lags, failures, backlog, and how complete the evidence for them is.
+
+Everything is counted in SQL over the month's copies; here the figures are only put together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from crr_monitor.core.times import HOUR_MS, SECOND_MS, format_time, to_milliseconds
+from crr_monitor.history.ask import plain
+from crr_monitor.history.driver import HistoryError, text
+from crr_monitor.history.queries import LAG_STEP, PAIR, QUANTILES, SLA_SECONDS, quantiles, verdict
+from crr_monitor.history.views import Span, quick_last_word, quick_statements, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from crr_monitor.history.driver import Database
+
+STEPS = ((0.999, "99.9 % or more"), (0.98, "98 to 99.9 %"), (0.95, "95 to 98 %"), (0.0, "below 95 %"))
+"""The steps of the S3 Replication Time Control SLA: lower end of the attained share, and the step's name."""
+
+PASS_ROWS = 128_000_000
+"""Rows whose ids are gathered at once when copies with several rows are looked for; what does not fit is spilled."""
+
+MOST_PERIODS = 20
+"""How many periods of missing evidence are listed per pair, the longest ones."""
+
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+_PLACES = "source_account, source_region, source_bucket, destination_account, destination_region, destination_bucket"
+_FAILED = "(status = 'FAILED' OR (status = 'COMPLETED' AND repaired))"
+
+Pair = tuple[str | None, str | None]
+
+
+class Wanted(Struct, frozen=True):
+    """What the report is about. ``as_of`` (milliseconds): what lies behind it has not happened yet.
+
+    ``pairs`` are source and destination bucket; either may be empty, which stands for any.
+    """
+
+    month: str
+    span: Span
+    as_of: int
+    rpo_seconds: int = SLA_SECONDS
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def condition(self) -> str:
+        """The condition that selects the pairs."""
+        chosen = []
+        for source, destination in self.pairs:
+            parts = [f"source_bucket = {text(source)}"] if source else []
+            parts += [f"destination_bucket = {text(destination)}"] if destination else []
+            chosen.append(f"({' AND '.join(parts) or 'true'})")
+        return f"({' OR '.join(chosen)})" if chosen else "true"
+
+
+def month_span(month: str) -> Span:
+    """A month in UTC, as in ``2026-10``.
+
+    Raises:
+        HistoryError: it is no month.
+    """
+    found = _MONTH.fullmatch(month)
+    if found is None or not int(found[1]):
+        message = f"{month!r} is no month: write it as in 2026-10"
+        raise HistoryError(message)
+    year, number = int(found[1]), int(found[2])
+    after = (year + number // 12, number % 12 + 1)
+    try:
+        begin, end = (to_milliseconds(datetime(y, m, 1, tzinfo=UTC)) for y, m in ((year, number), after))
+    except ValueError as error:
+        message = f"{month!r} is outside of what calendars know"
+        raise HistoryError(message) from error
+    return Span(begin, end)
+
+
+def build(database: Database, wanted: Wanted) -> dict[str, Any]:
+    """The report as plain values: what ``-o json`` prints, and all that the pages show."""
+    _prepare(database, wanted)
+    pairs = _pairs(database, wanted)
+    return {
+        "month": wanted.month,
+        "since": format_time(wanted.span.since),
+        "until": format_time(wanted.span.until),
+        "as_of": format_time(wanted.as_of),
+        "rpo_seconds": wanted.rpo_seconds,
+        "sla_seconds": SLA_SECONDS,
+        "region_pairs": _region_pairs(database),
+        "pairs": pairs,
+        "lag_by_day": _rows(database, f"{_lag_by_day()} ORDER BY {PAIR}, day"),
+        "backlog": _backlog(database, wanted),
+        "evidence": _evidence(database, wanted),
+    }
+
+
+def _prepare(database: Database, wanted: Wanted) -> None:
+    """One table of tallies, from which most figures are sums, and one of lags."""
+    arrived = wanted.span.arrived
+    counted = database.execute(f"SELECT count(*) FROM archive WHERE {arrived}").fetchone()
+    passes = 1
+    while counted and counted[0] > passes * PASS_ROWS:
+        passes *= 2
+    for statement in quick_statements(arrived, passes):
+        database.execute(statement)
+    database.execute(
+        f"CREATE OR REPLACE TEMP VIEW chosen AS SELECT * FROM ({quick_last_word(arrived)})"
+        f" WHERE {wanted.span.counted} AND {wanted.condition}"
+    )
+    # Each column to group by takes its time a hundred million times, so there is none too many.
+    own = "" if wanted.rpo_seconds == SLA_SECONDS else f" {verdict(wanted.rpo_seconds)} AS rpo,"
+    database.execute(
+        f"CREATE OR REPLACE TEMP TABLE sums AS SELECT {_PLACES}, operation, status, repaired, reason_code,"
+        f" {verdict(SLA_SECONDS)} AS sla,{own} written_at IS NULL AS unseen,"
+        " epoch_ms(counted_at) // 3600000 AS counted_hour, epoch_ms(replicated_at) // 3600000 AS arrived_hour,"
+        " count(*) AS n, sum(coalesce(size, 0)) AS bytes, min(failed_at) AS first_failed, max(failed_at) AS last_failed"
+        " FROM chosen GROUP BY ALL"
+    )
+    # Hours as numbers while there are many rows to group, as times from here on.
+    database.execute(
+        "CREATE OR REPLACE TEMP VIEW tallies AS SELECT * EXCLUDE (counted_hour, arrived_hour),"
+        f"{'' if own else ' sla AS rpo,'}"
+        " make_timestamp_ms(counted_hour * 3600000) AS hour, make_timestamp_ms(arrived_hour * 3600000) AS arrived"
+        " FROM sums"
+    )
+    database.execute(
+        "CREATE OR REPLACE TEMP TABLE lags AS SELECT source_bucket, destination_bucket,"
+        f" CAST(counted_at AS DATE) AS day, {LAG_STEP} AS lag_step, count(*) AS n, max(lag_seconds) AS longest"
+        " FROM chosen"
+        " WHERE lag_seconds IS NOT NULL AND operation = 'put' GROUP BY ALL"
+    )
+
+
+def _rows(database: Database, sql: str) -> list[dict[str, Any]]:
+    database.execute(sql)
+    names = [str(column[0]) for column in database.description]
+    return [dict(zip(names, map(plain, row), strict=True)) for row in database.fetchall()]
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _sums(names: Iterable[str], column: str) -> str:
+    return ", ".join(f"coalesce(sum(n) FILTER ({column} = '{name}'), 0) AS {name}" for name in names)
+
+
+def _attained(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Within, missed, unknown and the share of what counts."""
+    within, missed = row[f"{prefix}within"], row[f"{prefix}missed"]
+    body = {"within": within, "missed": missed, "unknown": row[f"{prefix}unknown"]}
+    if within + missed:
+        body["share"] = within / (within + missed)
+    return body
+
+
+def step_of(share: float) -> str:
+    """The step of the SLA that an attained share reaches."""
+    return next(name for least, name in STEPS if share >= least)
+
+
+def _sla(row: dict[str, Any]) -> dict[str, Any]:
+    body = _attained(row)
+    return {**body, "step": step_of(body["share"])} if "share" in body else body
+
+
+_VERDICTS = ("within", "missed", "unknown")
+
+
+def _region_pairs(database: Database) -> list[dict[str, Any]]:
+    """Attained share per account and pair of Regions, as the SLA counts: objects only, no delete markers."""
+    places = "source_account, source_region, destination_region"
+    rows = _rows(
+        database,
+        f"SELECT {places}, sum(n) AS copies, sum(bytes) AS bytes, {_sums(_VERDICTS, 'sla')} FROM tallies"
+        f" WHERE operation = 'put' GROUP BY {places} ORDER BY {places}",
+    )
+    names = ("source_account", "source_region", "destination_region", "copies", "bytes")
+    return [{**_known({name: row[name] for name in names}), "sla": _sla(row)} for row in rows]
+
+
+_STATUSES = ("COMPLETED", "FAILED", "PENDING", "SOURCE_DELETED", "NOT_ELIGIBLE")
+
+
+def _pairs(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
+    rows = _rows(
+        database,
+        f"SELECT {PAIR}, operation, max(source_account) AS source_account, max(source_region) AS source_region,"
+        " max(destination_account) AS destination_account, max(destination_region) AS destination_region,"
+        f" sum(n) AS copies, sum(bytes) AS bytes, {_sums(_STATUSES, 'status')}, {_sums(_VERDICTS, 'sla')},"
+        + ", ".join(f" coalesce(sum(n) FILTER (rpo = '{name}'), 0) AS rpo_{name}" for name in _VERDICTS)
+        + f" FROM tallies GROUP BY {PAIR}, operation ORDER BY {PAIR}, operation DESC",
+    )
+    counts = f"SELECT {PAIR}, lag_step, sum(n) AS n, max(longest) AS longest FROM lags GROUP BY {PAIR}, lag_step"
+    lags = {_pair(row): row for row in _rows(database, quantiles(PAIR, counts))}
+    minutes = {_pair(row): row["minutes"] for row in _rows(database, _missed_minutes(wanted))}
+    failures: dict[Pair, list[dict[str, Any]]] = defaultdict(list)
+    for row in _rows(database, _failures()):
+        failures[_pair(row)].append({name: row[name] for name in row if name not in {*_PAIR_NAMES}})
+    found: dict[Pair, dict[str, Any]] = {}
+    for row in rows:
+        pair = _pair(row)
+        body = found.setdefault(pair, _new_pair(row))
+        figures = _figures(row)
+        if row["operation"] == "put":
+            body.update(figures, sla=_sla(row))
+        else:
+            body["delete_markers"] = figures
+    for pair, body in found.items():
+        lag = lags.get(pair)
+        if lag is not None:
+            body["lag_seconds"] = {**{name: lag[name] for name, _ in QUANTILES}, "max": lag["longest"]}
+        body["missed_rpo_minutes"] = minutes.get(pair, 0)
+        body["failures"] = failures[pair]
+    return list(found.values())
+
+
+_PAIR_NAMES = ("source_bucket", "destination_bucket")
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    return row["source_bucket"], row["destination_bucket"]
+
+
+def _new_pair(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "source": _known({name: row[f"source_{name}"] for name in ("account", "region", "bucket")}),
+        "destination": _known({name: row[f"destination_{name}"] for name in ("account", "region", "bucket")}),
+        **_figures(defaultdict(int)),
+        "sla": _sla(defaultdict(int)),
+    }
+
+
+def _figures(row: dict[str, Any]) -> dict[str, Any]:
+    counts = {name.lower(): row[name] for name in _STATUSES}
+    return {"copies": row["copies"], "bytes": row["bytes"], **counts, "rpo": _attained(row, "rpo_")}
+
+
+def _failures() -> str:
+    reason = "coalesce(reason_code, 'unknown')"
+    return (
+        f"SELECT {PAIR}, {reason} AS reason, sum(n) AS failed,"
+        " coalesce(sum(n) FILTER (status = 'COMPLETED'), 0) AS replicated_later,"
+        " coalesce(sum(n) FILTER (status = 'FAILED'), 0) AS still_failed, sum(bytes) AS bytes,"
+        " min(first_failed) AS first_failed_at, max(last_failed) AS last_failed_at"
+        f" FROM tallies WHERE {_FAILED} GROUP BY {PAIR}, {reason} ORDER BY {PAIR}, failed DESC, reason"
+    )
+
+
+def _missed_minutes(wanted: Wanted) -> str:
+    """Minutes in which at least one copy of the pair was older than the RPO and not there, up to the month's end.
+
+    Each copy that is missing past its deadline is a stretch of time; stretches that overlap are one.
+    """
+    last = timestamp(min(wanted.as_of, wanted.span.until))
+    end = f"least(coalesce(replicated_at, {last}), {last})"
+    return (
+        f"WITH late AS (SELECT {PAIR}, counted_at + INTERVAL '{wanted.rpo_seconds}' SECOND AS begins, {end} AS ends"
+        f" FROM chosen WHERE operation = 'put' AND ({verdict(wanted.rpo_seconds)}) = 'missed'),"
+        f" ordered AS (SELECT *, max(ends) OVER (PARTITION BY {PAIR} ORDER BY begins, ends"
+        " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM late WHERE ends > begins)"
+        f" SELECT {PAIR}, round(sum(greatest(date_diff('millisecond', greatest(begins, coalesce(before, begins)),"
+        f" ends), 0)) / 60000.0, 1) AS minutes FROM ordered GROUP BY {PAIR}"
+    )
+
+
+def _lag_by_day() -> str:
+    return quantiles(f"{PAIR}, day", f"SELECT {PAIR}, day, lag_step, n, longest FROM lags")
+
+
+def _backlog(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
+    """How many copies of a pair were missing at the end of each hour in which that changed.
+
+    Of what is known to have had to go: replicated at a known time, failed, or still pending.
+    """
+    open_ = "status = 'FAILED' OR status = 'PENDING' OR (status = 'COMPLETED' AND arrived IS NOT NULL)"
+    until = timestamp(min(wanted.as_of, wanted.span.until))
+    rows = _rows(
+        database,
+        f"WITH steps AS (SELECT {PAIR}, hour, n FROM tallies WHERE {open_} UNION ALL"
+        f" SELECT {PAIR}, greatest(arrived, hour) AS hour, -n FROM tallies"
+        f" WHERE status = 'COMPLETED' AND arrived IS NOT NULL),"
+        f" changes AS (SELECT {PAIR}, hour, sum(n) AS change FROM steps WHERE hour < {until} GROUP BY {PAIR}, hour)"
+        f" SELECT {PAIR}, hour AS moment, sum(change) OVER (PARTITION BY {PAIR} ORDER BY hour) AS copies FROM changes"
+        f" ORDER BY {PAIR}, moment",
+    )
+    return [_known(row) for row in rows]
+
+
+def _evidence(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
+    """Per pair: what could not be seen, and when."""
+    hours = _rows(
+        database,
+        f"WITH heard AS (SELECT {PAIR}, hour, n, unseen, sla IS NOT NULL AND sla = 'unknown' AND NOT unseen AS untimed"
+        f" FROM tallies UNION ALL SELECT {PAIR}, arrived, 0, false, false FROM tallies WHERE arrived IS NOT NULL)"
+        f" SELECT {PAIR}, hour, sum(CASE WHEN unseen THEN n ELSE 0 END) AS unseen,"
+        " sum(CASE WHEN untimed THEN n ELSE 0 END) AS untimed FROM heard"
+        f" GROUP BY {PAIR}, hour ORDER BY {PAIR}, hour",
+    )
+    sums = _rows(
+        database,
+        f"SELECT {PAIR}, sum(n) AS copies, coalesce(sum(n) FILTER (unseen), 0) AS without_source_event,"
+        " coalesce(sum(n) FILTER (sla = 'unknown' AND NOT unseen), 0) AS without_arrival_time,"
+        " coalesce(sum(n) FILTER (status = 'PENDING'), 0) AS unsettled"
+        f" FROM tallies GROUP BY {PAIR} ORDER BY {PAIR}",
+    )
+    by_pair: dict[Pair, list[dict[str, Any]]] = defaultdict(list)
+    for row in hours:
+        by_pair[_pair(row)].append(row)
+    return [{**_known(row), **_gaps(by_pair[_pair(row)], wanted)} for row in sums]
+
+
+def _gaps(hours: list[dict[str, Any]], wanted: Wanted) -> dict[str, Any]:
+    """Hours of which nothing is known, and hours whose evidence has holes, as periods."""
+    begin = wanted.span.since
+    end = min(wanted.span.until, -(-wanted.as_of // HOUR_MS) * HOUR_MS)
+    seen = {_ms(row["hour"]): row for row in hours}
+    all_hours = range(begin, end, HOUR_MS)
+    kinds = {
+        "silent": [at for at in all_hours if at not in seen],
+        "source events missing": [at for at in all_hours if at in seen and seen[at]["unseen"]],
+        "arrival times missing": [at for at in all_hours if at in seen and seen[at]["untimed"]],
+    }
+    periods: list[dict[str, Any]] = [
+        {"kind": kind, "since": format_time(first), "until": format_time(last), "hours": (last - first) // HOUR_MS}
+        for kind, found in kinds.items()
+        for first, last in _joined(found)
+    ]
+    longest = sorted(periods, key=_longest_first)[:MOST_PERIODS]
+    return {
+        "hours": len(all_hours),
+        "silent_hours": len(kinds["silent"]),
+        "periods": sorted(longest, key=lambda period: (str(period["since"]), str(period["kind"]))),
+        "periods_left_out": len(periods) - len(longest),
+    }
+
+
+def _longest_first(period: dict[str, Any]) -> tuple[int, str]:
+    return -period["hours"], period["since"]
+
+
+def _ms(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp()) * SECOND_MS
+
+
+def _joined(hours: list[int]) -> Iterator[tuple[int, int]]:
+    """Hours that follow each other as one stretch: its beginning and its end."""
+    first = last = None
+    for at in hours:
+        if last is not None and first is not None and at != last:
+            yield first, last
+            first = at
+        first = at if first is None else first
+        last = at + HOUR_MS
+    if first is not None and last is not None:
+        yield first, last

@@ -1,0 +1,146 @@
+"""``crr-monitor query`` and ``report``: SQL over the archive in every form, read-only, with errors that help."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from crr_monitor.core.archive import all_rows
+from crr_monitor.history.ask import opened
+from tests.cli.running import FAILED, OK, USAGE, asked, call, run
+from tests.factories import AT, failed, record_of, replica, user_write
+from tests.history.making import archived
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SQL = "SELECT key, status, lag_seconds, written_at, size FROM copies ORDER BY key"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Two copies, one of them failed."""
+    records = [
+        record_of(user_write(key="a", size=5), replica(key="a")),
+        record_of(user_write(key="b"), failed(key="b")),
+    ]
+    return archived(tmp_path / "archive", [row for record in records for row in all_rows(record, AT + 60_000, "open")])
+
+
+def test_every_form_has_the_same_rows(archive: Path) -> None:
+    """JSON, lines of JSON and CSV say the same; times are RFC 3339, unknown is empty or null."""
+    expected: list[dict[str, object]] = [
+        {"key": "a", "status": "COMPLETED", "lag_seconds": 10.0, "written_at": "2026-11-22T07:00:00.000Z", "size": 5},
+        {"key": "b", "status": "FAILED", "lag_seconds": None, "written_at": "2026-11-22T07:00:00.000Z", "size": None},
+    ]
+    given = ("query", "--archive", str(archive), SQL, "-o")
+    assert json.loads(asked("s", *given, "json")) == expected
+    assert [json.loads(line) for line in asked("s", *given, "ndjson").splitlines()] == expected
+    rows = list(csv.DictReader(io.StringIO(asked("s", *given, "csv"))))
+    assert rows == [{name: "" if value is None else str(value) for name, value in row.items()} for row in expected]
+
+
+def test_the_table_is_for_people(archive: Path) -> None:
+    """Numbers are right, unknown is a dash."""
+    assert asked("s", "query", "--archive", str(archive), SQL).splitlines() == [
+        "key  status     lag_seconds  written_at                size",
+        "a    COMPLETED           10  2026-11-22T07:00:00.000Z     5",
+        "b    FAILED               -  2026-11-22T07:00:00.000Z     -",
+    ]
+
+
+def test_parquet_goes_to_standard_output(archive: Path, tmp_path: Path) -> None:
+    """The answer as a Parquet file can be asked again; a comment at the end of the query does no harm."""
+    result = call("s", "query", "--archive", str(archive), f"{SQL} -- all", "-o", "parquet")
+    assert result.exit_code == OK
+    (tmp_path / "answer.parquet").write_bytes(result.stdout_bytes)
+    with opened(archive, tmp_path) as database:
+        answer = f"SELECT key, size FROM '{tmp_path}/answer.parquet' ORDER BY key"  # noqa: S608 - the test's own name
+        found = database.execute(answer).fetchall()
+    assert found == [("a", 5), ("b", None)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY copies TO 'stolen.csv'",
+        "SELECT 1; COPY copies TO 'stolen.csv'",
+        "EXPLAIN ANALYZE COPY copies TO 'stolen.csv'",
+        "CREATE TABLE t AS SELECT 1",
+        "ATTACH 'stolen.db'",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+        "",
+    ],
+)
+def test_nothing_but_one_select_is_run(sql: str, archive: Path) -> None:
+    """Whatever could write, attach or set is refused before it runs."""
+    result = call("s", "query", "--archive", str(archive), sql)
+    assert result.exit_code == FAILED
+    assert str(result.exception) == "only one SELECT is allowed: the archive is read-only"
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM read_text('/etc/passwd')", "FROM '/etc/passwd.csv'"]
+)
+def test_no_other_file_is_read(sql: str, archive: Path) -> None:
+    """A query sees the archive, and nothing else of the machine."""
+    result = call("s", "query", "--archive", str(archive), sql)
+    assert result.exit_code == FAILED
+    assert "disabled by configuration" in str(result.exception)
+
+
+def test_a_mistake_in_sql_is_one_line(archive: Path) -> None:
+    """A wrong name is told with what there is, in one line and without a traceback."""
+    done = run("query", "--archive", str(archive), "SELECT nope FROM copies")
+    assert done.returncode == FAILED
+    assert done.stderr.startswith('crr-monitor: Binder Error: Referenced column "nope" not found')
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_archive_says_how_to_make_one(tmp_path: Path) -> None:
+    """A folder that is missing, and one without files, are told apart."""
+    result = call("s", "query", "--archive", str(tmp_path / "none"), "SELECT 1")
+    assert "crr-monitor ingest --archive" in str(result.exception)
+    result = call("s", "query", "--archive", str(tmp_path), "SELECT 1")
+    assert "is empty" in str(result.exception)
+
+
+def test_shipped_queries_are_listed_shown_and_run(archive: Path) -> None:
+    """What --list names can be run, and --show prints its SQL."""
+    named = json.loads(asked("s", "query", "--list", "-o", "json"))
+    assert [query["name"] for query in named][:2] == ["lag-by-day", "rpo-by-month"]
+    for query in named:
+        assert asked("s", "query", "--archive", str(archive), "--name", query["name"], "-o", "json")
+        assert asked("s", "query", "--name", query["name"], "--show").startswith("WITH copies AS (SELECT")
+    (row,) = json.loads(asked("s", "query", "--archive", str(archive), "--name", "failures-by-reason", "-o", "json"))
+    assert (row["reason"], row["failed"], row["still_failed"]) == ("DstKmsKeyNotFound", 1, 1)
+
+
+def test_one_query_at_a_time(archive: Path) -> None:
+    """No SQL, or SQL and a name, is wrong usage; so are times in the wrong order."""
+    assert call("s", "query", "--archive", str(archive)).exit_code == USAGE
+    assert call("s", "query", "--archive", str(archive), "SELECT 1", "--name", "slowest").exit_code == USAGE
+    wrong = ("--since", "2026-11-02T00:00:00Z", "--until", "2026-11-01T00:00:00Z")
+    assert call("s", "query", "--archive", str(archive), "--name", "slowest", *wrong).exit_code == USAGE
+    assert call("s", "query", "SELECT 1").exit_code == USAGE
+
+
+def test_the_report_has_three_forms(archive: Path) -> None:
+    """JSON, a page, and Markdown tell of the same month."""
+    given = ("report", "--archive", str(archive), "--month", "2026-11")
+    body = json.loads(asked("s", *given, "-o", "json"))
+    assert [pair["copies"] for pair in body["pairs"]] == [2]
+    assert "<h1>S3 replication in 2026-11</h1>" in asked("s", *given)
+    assert asked("s", *given, "-o", "md").startswith("# S3 replication in 2026-11\n")
+
+
+def test_a_pair_that_is_none_is_wrong_usage(archive: Path) -> None:
+    """A pair is SOURCE:DESTINATION."""
+    given = ("report", "--archive", str(archive), "--month", "2026-11", "--pair")
+    assert call("s", *given, ":").exit_code == USAGE
+    assert call("s", *given, "a:b:c").exit_code == USAGE
