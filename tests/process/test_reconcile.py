@@ -328,6 +328,35 @@ def test_the_note_of_what_is_not_answered() -> None:
     ]
 
 
+UNREACHABLE = Unasked("unreachable", "no connection")
+
+
+@pytest.mark.parametrize(
+    ("source", "replica", "told"),
+    [
+        (Found("PENDING"), UNREACHABLE, []),
+        (Found("PENDING"), DENIED, [(REPLICA, "denied"), (AUDIT, "denied")]),
+        (Found("COMPLETED"), UNREACHABLE, [(REPLICA, "unreachable"), (AUDIT, "unreachable")]),
+        (UNREACHABLE, UNREACHABLE, [(SOURCE, "unreachable"), (REPLICA, "unreachable"), (AUDIT, "unreachable")]),
+    ],
+)
+def test_a_region_out_of_reach(source: Told, replica: Told, told: list[tuple[str, str]]) -> None:
+    """Where S3 says that a version is pending, that its destination cannot be reached is no trouble of its own."""
+    scene = Scene(user_write(), topology=TWO_DESTINATIONS)
+    found = scene.run(orders=source, orders_dr=replica, orders_audit=replica)
+    assert sorted((each.bucket, each.cause) for each in found.could_not_ask) == sorted(told)
+    assert {each.bucket for each in decode_unanswered(scene.store.note(UNANSWERED_NOTE)) or ()} == {
+        bucket for bucket, _ in told
+    }
+
+
+def test_single_objects_are_noted_as_that() -> None:
+    """Of a version whose key is its owner's the note says that the bucket answers about others."""
+    scene = Scene(user_write())
+    scene.run(orders=Unasked("encrypted", "SSE-C"))
+    assert [(each.bucket, each.single) for each in unanswered(scene)] == [(SOURCE, True)]
+
+
 def test_the_note_is_written_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that finds nothing new writes nothing."""
     scene = Scene(user_write())
