@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import importlib.util
 from typing import TYPE_CHECKING
 
 import click
 
-from crr_monitor.aws.queue import SCHEME
-from crr_monitor.aws.sessions import Sessions
-from crr_monitor.cli.access import Target, aws_options, connect, require_aws
+from crr_monitor.aws.drain import SCHEME, open_queue
+from crr_monitor.cli.access import Target, aws_options, require_aws
+from crr_monitor.cli.feeding import archive_of
 from crr_monitor.cli.opening import configure
 from crr_monitor.cli.session import CommandError, Session, example, pass_session, say
+from crr_monitor.history.s3 import Reach
 from crr_monitor.process.reconcile import Limits
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ NEEDED = {"aiohttp": "aiohttp", "jinja2": "jinja2", "prometheus_client": "promet
 @click.option("--allow-remote", is_flag=True, help="Listen also where other machines can reach it; needs a token.")
 @click.option("--token-file", metavar="FILE", help="The file with the token that senders of events have to show.")
 @click.option("--rejects", metavar="FILE", help="Where malformed messages go. Default: beside the store.")
+@click.option("--archive", metavar="FOLDER", hidden=True, help="Archive what settles: a folder, or s3://bucket/prefix.")
 @click.option("--ask-s3", is_flag=True, help="Ask S3 about what is overdue, with these credentials.")
 @click.option("--agent-role", metavar="NAME", help="The role through which other accounts are asked.")
 @aws_options
@@ -46,6 +48,7 @@ def command(  # noqa: PLR0913 - one for each option
     allow_remote: bool,
     token_file: str | None,
     rejects: str | None,
+    archive: str | None,
     ask_s3: bool,
     agent_role: str | None,
     region: str | None,
@@ -66,7 +69,7 @@ def command(  # noqa: PLR0913 - one for each option
         raise CommandError(message)
     from crr_monitor.serve.service import Options, serve  # noqa: PLC0415 - what it needs is an extra, and takes time
 
-    config = configure(session, listen=listen, token_file=token_file, rejects=rejects)
+    config = configure(session, listen=listen, token_file=token_file, rejects=rejects, archive=archive)
     for source in sources:
         if source.startswith(SCHEME):
             require_aws(f"the source {source}")
@@ -75,8 +78,10 @@ def command(  # noqa: PLR0913 - one for each option
         sources=sources,
         allow_remote=allow_remote,
         prober=_prober(Target(region, profile, endpoint_url), agent_role) if ask_s3 else None,
+        open_queue=functools.partial(open_queue, region=region, profile=profile, endpoint_url=endpoint_url),
         # Other stores than AWS's own do not give a status with every version that a rule took.
         limits=Limits(always_status=endpoint_url is None),
+        archive=archive_of(config, Reach(region, profile, endpoint_url)),
         senders=() if config.notify_url is None else (_sender(config.notify_url),),
     )
     serve(options, say)
@@ -93,18 +98,6 @@ def _sender(url: str) -> Sender:
 
 
 def _prober(target: Target, agent_role: str | None) -> Prober:
-    """Who asks S3. With an endpoint of one's own there may be nobody who tells whose credentials these are."""
-    require_aws("--ask-s3")
-    from crr_monitor.aws.probe import PATH_STYLE, PROBE_OPTIONS, S3Prober  # noqa: PLC0415 - only here
+    from crr_monitor.cli.reconcile import make_prober  # noqa: PLC0415 - asking is asked for, and needs the SDK
 
-    if target.endpoint_url is not None:
-        base = importlib.import_module("boto3").Session(profile_name=target.profile, region_name=target.region)
-        options = {**PROBE_OPTIONS, **PATH_STYLE}
-        sessions = Sessions("", role_name=agent_role, endpoint_url=target.endpoint_url, base=base, options=options)
-        return S3Prober(sessions, base.region_name or "us-east-1")
-    access = connect(target)
-    base = importlib.import_module("boto3").Session(profile_name=target.profile, region_name=access.region)
-    sessions = Sessions(
-        access.account, partition=access.partition, role_name=agent_role, base=base, options=PROBE_OPTIONS
-    )
-    return S3Prober(sessions, access.region)
+    return make_prober(target, agent_role)

@@ -10,6 +10,8 @@ import gc
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +19,16 @@ from aiohttp import web
 from msgspec import Struct
 
 from crr_monitor import __version__
-from crr_monitor.aws.queue import SCHEME, open_queue
-from crr_monitor.config import Config
+from crr_monitor.aws.drain import SCHEME, open_queue
+from crr_monitor.aws.queue import Queue
+from crr_monitor.config import NO_ARCHIVE, Config
 from crr_monitor.core.times import DAY_MS, HOUR_MS, SECOND_MS
+from crr_monitor.history.drain import new_name
+from crr_monitor.history.layout import Target
 from crr_monitor.process.reconcile import Limits, Prober
 from crr_monitor.serve.access import Access, is_loopback
 from crr_monitor.serve.app import Site
+from crr_monitor.serve.archive import Beat, Feed, Watchlog
 from crr_monitor.serve.errors import ServeError
 from crr_monitor.serve.folder import FolderReader
 from crr_monitor.serve.health import Health
@@ -30,7 +36,7 @@ from crr_monitor.serve.readers import Readers
 from crr_monitor.serve.sources import SourceThread
 from crr_monitor.serve.sqs import QueueReader
 from crr_monitor.serve.state import State
-from crr_monitor.serve.ticks import Purge, Tick, TickThread, WrittenStore
+from crr_monitor.serve.ticks import Purge, Tick, TickError, TickThread, WrittenStore
 from crr_monitor.serve.tokens import Guard, read_token
 from crr_monitor.serve.watching import Ask, Look
 from crr_monitor.serve.webhook import Webhook
@@ -40,12 +46,10 @@ from crr_monitor.sinks.senders import Sender
 from crr_monitor.sinks.watching import Watch
 from crr_monitor.sources.files import logs_in
 from crr_monitor.sources.rejects import RejectFile
-from crr_monitor.stores.base import Retention, system_clock
+from crr_monitor.stores.base import Retention, StoreError, system_clock
 from crr_monitor.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from crr_monitor.config import Address
 
 LOOK_SECONDS = 0.5
@@ -60,6 +64,9 @@ WRITER_CACHE_KIB, READER_CACHE_KIB = 32_768, 8_192
 TICK_SECONDS = 5.0
 """How long a task may take to end its run at the end."""
 
+ARCHIVE_SECONDS = 30.0
+"""How long writing to the archive may take at the end: what is not written then is written at the next start."""
+
 SWITCH_SECONDS = 0.0005
 """How long one thread may keep the interpreter while another wants it: SQLite gives it up at each step, and would wait
 for it 5 ms by default. On a busy machine that is half of the rate."""
@@ -72,7 +79,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """What to serve.
 
     ``sources``: folders and ``sqs://`` addresses. ``prober``: with it S3 is asked about what is overdue. ``senders``:
-    who is told of trouble.
+    who is told of trouble. ``archive``: where to write what settles. ``open_queue``: opens such an address.
     """
 
     config: Config
@@ -81,6 +88,8 @@ class Options(Struct, frozen=True, kw_only=True):
     prober: Prober | None = None
     limits: Limits = Limits()
     senders: tuple[Sender, ...] = ()
+    archive: Target | None = None
+    open_queue: Callable[[str], Queue] = open_queue
 
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
@@ -153,6 +162,7 @@ class _Service:
         config = options.config
         self._say = say
         self._config = config
+        self._open_queue = options.open_queue
         token = _checked_token(options)
         guard = None if token is None else Guard(token)
         self.state = State(system_clock(), __version__)
@@ -166,7 +176,12 @@ class _Service:
         self._site = Site(config, access, self._readers, self.state, own, health)
         self._app = self._site.app(Webhook(self._writer, guard, self.state))
         self._sources = [self._source(each) for each in options.sources]
-        self._ticks = [TickThread(tick, self._open_written, say) for tick in _ticks(options, own)]
+        watchlog = Watchlog(self.state, hears_http=guard is not None)
+        self._feed = None if options.archive is None else Feed(options.archive, watchlog)
+        ticks = _ticks(options, own)
+        if self._feed is not None:
+            ticks += [Beat(watchlog), self._feed]
+        self._ticks = [TickThread(tick, self._open_written, say) for tick in ticks]
         self._threads: tuple[SourceThread | TickThread, ...] = (*self._sources, *self._ticks)
         self.state.sources = [source.state for source in self._sources]
         self.state.ticks = [tick.state for tick in self._ticks]
@@ -180,7 +195,7 @@ class _Service:
             SourceError, QueueError: it is neither, or cannot be read.
         """
         if address.startswith(SCHEME):
-            queue = open_queue(address)
+            queue = self._open_queue(address)
             return SourceThread(queue.url, "queue", QueueReader(queue, self._writer), self._say)
         logs_in(address)
         own = [f"{self._config.store}{ending}" for ending in ("", "-wal", "-shm", ".lock")]
@@ -197,7 +212,22 @@ class _Service:
             config.retention_hours * HOUR_MS, config.unsettled_days * DAY_MS, config.statistics_days * DAY_MS
         )
         cache_kib = WRITER_CACHE_KIB if create else READER_CACHE_KIB
-        return SqliteStore(_store_path(config), retention, create=create, cache_kib=cache_kib)
+        store = SqliteStore(_store_path(config), retention, create=create, cache_kib=cache_kib)
+        if create:
+            self._switch_archiving(store)
+        return store
+
+    def _switch_archiving(self, store: SqliteStore) -> None:
+        """Before anything else happens to the store, so that no record leaves it unarchived."""
+        if self._feed is not None:
+            store.archive_as(new_name())
+        elif self._config.archive == NO_ARCHIVE:
+            store.archive_as(None)
+        elif store.archiving:
+            self._say(
+                "this store fed an archive, and none is named: what settles waits in it; name the archive with"
+                f" --archive, or stop this with --archive {NO_ARCHIVE}"
+            )
 
     async def run(self) -> None:
         """From start to end."""
@@ -268,6 +298,28 @@ class _Service:
         for tick in self._ticks:
             if tick.alive:
                 tick.join(TICK_SECONDS)
+        self._finish_archive()
         self._readers.stop()
         self._writer.stop()
         self._rejects.close()
+
+    def _finish_archive(self) -> None:
+        """Write what waits, in a thread that is left alone if it takes too long."""
+        feed = self._feed
+        if feed is None or not self._writer.alive or any(tick.alive for tick in self._ticks):
+            return
+
+        def finish() -> None:
+            store = self._open_written()
+            try:
+                feed.finish(store, system_clock())
+            except (StoreError, TickError) as error:
+                self._say(f"archive: {error} (what waits is written at the next start)")
+            finally:
+                store.close()
+
+        thread = threading.Thread(target=finish, name="archive at the end", daemon=True)
+        thread.start()
+        thread.join(ARCHIVE_SECONDS)
+        if thread.is_alive():
+            self._say("archive: it takes too long; what waits is written at the next start")

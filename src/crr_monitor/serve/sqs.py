@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from crr_monitor.aws.queue import Drain, Queue, QueueError
+from crr_monitor.aws.drain import Drain
+from crr_monitor.aws.queue import Queue, QueueError
 from crr_monitor.serve.handing import Texts
 
 if TYPE_CHECKING:

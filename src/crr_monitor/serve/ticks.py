@@ -62,8 +62,20 @@ class WrittenStore(SqliteStore):
     def keep_note(self, name: str, body: bytes | None) -> None:  # noqa: D102 - the port's
         self._writer.call(lambda store, _rejects: store.keep_note(name, body)).result()
 
+    def archive_as(self, name: str | None) -> str | None:  # noqa: D102 - the store's
+        return self._writer.call(lambda store, _rejects: _file(store).archive_as(name)).result()
+
+    def archived(self, revision: int) -> None:  # noqa: D102 - the store's
+        self._writer.call(lambda store, _rejects: _file(store).archived(revision)).result()
+
     def purge(self, limit: int = PURGE_RECORDS) -> Purged:  # noqa: D102 - the port's
         return self._writer.call(lambda store, _rejects: store.purge(limit)).result()
+
+
+def _file(store: Store) -> SqliteStore:
+    """The writer's store, which is always such a file."""
+    assert isinstance(store, SqliteStore)  # noqa: S101 - for the type checker
+    return store
 
 
 class Purge(Struct):
