@@ -49,17 +49,18 @@ def test_counters_begin_with_the_process() -> None:
 
 
 def test_repair_takes_nothing_from_counters() -> None:
-    """A failed copy that arrives after all is no longer failed, while the counter of failures stays."""
+    """A failed copy that arrives after all is no longer failed, while its counter stays; it has no lag."""
     store, own = MemoryStore(clock=lambda: AT), Own()
     samples(store, own)
     store.apply(batch_of(user_write(), failed()))
     samples(store, own)
-    store.apply(batch_of(replica()))
+    store.apply(batch_of(replica(at=AT + 40_000)))
     found = samples(store, own)
     reason = f'destination="{REPLICA}",reason="DstKmsKeyNotFound",source="{SOURCE}"'
     assert found[f"crr_monitor_failed_replications_total{{{reason}}}"] == 1
     assert f"crr_monitor_failed_objects{{{reason}}}" not in found
     assert found[f"crr_monitor_replicated_objects_total{{{PAIR}}}"] == 1
+    assert found[f"crr_monitor_replication_lag_seconds_count{{{PAIR}}}"] == 0
 
 
 def test_histogram() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from crr_monitor.core.statistics import Share, shares
-from crr_monitor.core.times import MINUTE_MS
+from crr_monitor.core.times import DAY_MS, MINUTE_MS
 from crr_monitor.sinks import metrics
 from crr_monitor.sinks.now import look
 from crr_monitor.sinks.points import Monitor, Points, of_changes, of_monitor, of_now, significant
@@ -29,8 +29,8 @@ from tests.factories import (
 
 if TYPE_CHECKING:
     from crr_monitor.core.events import Event
-    from crr_monitor.sinks.metrics import Detail
     from crr_monitor.sinks.points import Point
+    from crr_monitor.sinks.words import Detail
 
 BY_SOURCE = (("SourceBucket", SOURCE),)
 BY_PAIR = (("SourceBucket", SOURCE), ("DestBucket", REPLICA))
@@ -86,6 +86,14 @@ def test_failed() -> None:
     expected = {("FailedReplications", ()): {2.0: 1}, ("FailedReplications", BY_SOURCE): {2.0: 1}}
     assert after(Step([], bad), Step(bad, bad), Step(told(user_write()), bad)) == expected
     assert after(Step([], bad), Step([], bad), detail="PerPair") == expected
+
+
+def test_repaired() -> None:
+    """A copy that had failed counts as arrived, and has no lag: a repair of old failures is no slow replication."""
+    bad = told(user_write(size=1_000), failed())
+    there = told(user_write(size=1_000), failed(), replica(at=AT + 9 * DAY_MS))
+    expected = {("ReplicationObjects", ()): {1.0: 1}, ("ReplicationBytes", ()): {1_000.0: 1}}
+    assert after(Step(bad, there)) == expected
 
 
 def test_two_destinations() -> None:

@@ -17,13 +17,13 @@ from crr_monitor.core.notices import (
     encode_unanswered,
 )
 from crr_monitor.core.statistics import SLOT_MS
-from crr_monitor.core.times import MINUTE_MS, SECOND_MS
+from crr_monitor.core.times import DAY_MS, MINUTE_MS, SECOND_MS
 from crr_monitor.core.topology import Topology
 from crr_monitor.sinks import now as now_module
 from crr_monitor.sinks.now import look, newest_by_account
 from crr_monitor.sinks.senders import SendError
 from crr_monitor.sinks.watching import NOTE, Watch, growth, watch
-from crr_monitor.stores.base import Counts
+from crr_monitor.stores.base import Counts, Query
 from crr_monitor.stores.memory import MemoryStore
 from tests.factories import (
     AT,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from crr_monitor.sinks.watching import Seen
 
 SETTINGS = Watch(overdue_ms=30 * MINUTE_MS)
+OVERDUE_BOTH = [("overdue", AUDIT), ("overdue", REPLICA)]
 
 
 class Box:
@@ -158,6 +159,41 @@ def test_what_was_not_answered() -> None:
     seen = watch(store, SETTINGS, [box], AT + 1)
     assert box.told() == [("new", "could-not-ask", "")]
     assert (value(seen, "CouldNotAsk"), value(seen, "Throttles")) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "told", "age"),
+    [
+        (Unanswered(AUDIT, "no role", 1), [("could-not-ask", ""), ("overdue", REPLICA)], 31 * 60),
+        (Unanswered(SOURCE, "no role", 1), [("could-not-ask", "")], 0),
+        (Unanswered(SOURCE, "its key is its owner's", 1, single=True), [("could-not-ask", ""), *OVERDUE_BOTH], 31 * 60),
+        (Unanswered(SOURCE, "slow down", 1, throttled=True), OVERDUE_BOTH, 31 * 60),
+    ],
+)
+def test_what_is_not_known_is_not_overdue(unanswered: Unanswered, told: list[tuple[str, str]], age: float) -> None:
+    """Where a bucket does not answer at all, that is told, and nothing as overdue; single objects hide nothing."""
+    store, box = store_with(user_write(), topology=TWO_DESTINATIONS), Box()
+    store.keep_note(UNANSWERED_NOTE, encode_unanswered([unanswered]))
+    seen = watch(store, SETTINGS, [box], AT + 31 * MINUTE_MS)
+    assert sorted((kind, destination) for _, kind, destination in box.told()) == sorted(told)
+    assert (value(seen, "OldestPendingAge"), value(seen, "PendingObjects")) == (age, 2)
+
+
+@pytest.mark.parametrize(
+    ("reason", "days"),
+    [("DstObjectHardDeleted", 1), ("DstBucketNotFound", None), (None, None)],
+)
+def test_failed_for_good(reason: str | None, days: int | None) -> None:
+    """What no retry repairs is told for a day after it failed, also when it was written long before; the rest stays."""
+    at = AT + 3 * DAY_MS
+    store, box = store_with(user_write(), failed(reason=reason, at=at)), Box()
+    counted = [value(watch(store, SETTINGS, [box], at + after), "FailedObjects") for after in (0, DAY_MS - 1, DAY_MS)]
+    assert counted == [1, 1, 0 if days else 1]
+    assert [record.status for record in store.records(Query())] == [Status.FAILED]
+    if days:
+        watch(store, SETTINGS, [box], at + DAY_MS + 5 * MINUTE_MS)
+        assert box.notices[-1].what == "over"
+        assert "They are still listed as FAILED." in box.notices[-1].text
 
 
 def test_canary() -> None:
