@@ -53,6 +53,15 @@ def test_the_table_is_for_people(archive: Path) -> None:
     ]
 
 
+def test_an_empty_answer_says_so(archive: Path) -> None:
+    """Where no row is found, people are told on standard error; programs get an empty list."""
+    result = call("s", "query", "--archive", str(archive), "SELECT key FROM copies WHERE key = 'c'")
+    assert (result.exit_code, result.stdout, result.stderr) == (OK, "", "the answer has no rows\n")
+    assert (
+        asked("s", "query", "--archive", str(archive), "SELECT key FROM copies WHERE key = 'c'", "-o", "json") == "[]\n"
+    )
+
+
 def test_parquet_goes_to_standard_output(archive: Path, tmp_path: Path) -> None:
     """The answer as a Parquet file can be asked again; a comment at the end of the query does no harm."""
     result = call("s", "query", "--archive", str(archive), f"{SQL} -- all", "-o", "parquet")
@@ -144,3 +153,30 @@ def test_a_pair_that_is_none_is_wrong_usage(archive: Path) -> None:
     given = ("report", "--archive", str(archive), "--month", "2026-11", "--pair")
     assert call("s", *given, ":").exit_code == USAGE
     assert call("s", *given, "a:b:c").exit_code == USAGE
+
+
+def test_a_damaged_file_is_named_with_what_to_do(archive: Path) -> None:
+    """The error names the file, and says that it may be moved away."""
+    (file,) = archive.glob("day=*/hour=*/*.parquet")
+    file.write_bytes(b"garbage")
+    result = run("--store", "s", "query", "--archive", str(archive), "SELECT 1 FROM copies")
+    assert result.returncode == FAILED
+    assert str(file) in result.stderr
+    assert result.stderr.endswith("(the file is damaged: restore it, or move it out of the archive)\n")
+
+
+def test_a_file_is_no_archive(archive: Path) -> None:
+    """Whoever names a file of the archive is told to name its folder."""
+    (file,) = archive.glob("day=*/hour=*/*.parquet")
+    result = run("--store", "s", "query", "--archive", str(file), "SELECT 1")
+    assert result.returncode == FAILED
+    assert result.stderr == (
+        f"crr-monitor: {file} is a file: name the archive's folder, in which there are folders day=YYYY-MM-DD\n"
+    )
+
+
+def test_a_month_that_has_not_begun_is_refused(archive: Path) -> None:
+    """There is nothing to report of the future."""
+    result = run("--store", "s", "report", "--archive", str(archive), "--month", "9998-01")
+    assert result.returncode == FAILED
+    assert result.stderr == "crr-monitor: the month 9998-01 has not begun: name one that has\n"

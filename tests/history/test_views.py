@@ -20,6 +20,8 @@ from tests.history.making import RECORDED, TRUE_COLUMNS, archived, asked, in_ord
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from crr_monitor.core.archive import ArchiveRow
+
 from crr_monitor.core.archive import all_rows
 
 FAILED = rows_of(user_write(), failed(), at=RECORDED)
@@ -50,6 +52,37 @@ def test_of_equal_words_the_one_recorded_last_holds(tmp_path: Path) -> None:
     assert asked(tmp_path, "SELECT failure_reason AS why FROM copies") == [{"why": "DstBucketNotFound"}]
     archived(tmp_path, [replace(first[0], recorded_at=RECORDED + 1, revision=7)], "c")
     assert asked(tmp_path, "SELECT failure_reason AS why FROM copies") == [{"why": "DstKmsKeyNotFound"}]
+
+
+TIMES = "status, written_at, replicated_at, lag_seconds, counted_at"
+WRITE, REPLICA = rows_of(user_write(), at=RECORDED), rows_of(replica(), at=RECORDED + DAY_MS)
+WHOLE = {
+    "status": "COMPLETED",
+    "written_at": "2026-11-22T07:00:00.000Z",
+    "replicated_at": "2026-11-22T07:00:10.000Z",
+    "lag_seconds": 10.0,
+    "counted_at": "2026-11-22T07:00:00.000Z",
+}
+
+
+@pytest.mark.parametrize("order", [(WRITE, REPLICA), (REPLICA, WRITE)], ids=["write first", "replica first"])
+def test_a_copy_that_was_read_in_two_goes_is_whole(tmp_path: Path, order: tuple[list[ArchiveRow], ...]) -> None:
+    """The write came from one run past the store and the replica from another: the lag is known all the same."""
+    for number, rows in enumerate(order):
+        archived(tmp_path, rows, f"part-{number}")
+    assert asked(tmp_path, f"SELECT {TIMES} FROM copies") == [WHOLE]
+    with opened(tmp_path, tmp_path / ".work") as database:
+        for statement in quick_statements("true"):
+            database.execute(statement)
+        quick = database.execute(f"SELECT status, lag_seconds FROM ({quick_last_word('true')})").fetchall()
+    assert quick == [("COMPLETED", 10.0)]
+
+
+def test_a_copy_without_any_write_stays_without_a_lag(tmp_path: Path) -> None:
+    """Where no row knows the write, nothing is invented."""
+    archived(tmp_path, [*REPLICA, *REPLICA])
+    (row,) = asked(tmp_path, f"SELECT {TIMES} FROM copies")
+    assert (row["written_at"], row["lag_seconds"]) == (None, None)
 
 
 def test_a_withdrawn_copy_is_gone(tmp_path: Path) -> None:
@@ -113,6 +146,13 @@ def test_partitions_that_are_left_out_hold_nothing_that_was_asked_for(name: str,
 
 
 def test_days_are_widened_by_the_lateness() -> None:
-    """A month is looked for from its first day to sixteen days after its last."""
-    assert Span(AT, AT + DAY_MS).days == ("2026-11-22", "2026-12-09")
+    """A month is looked for from its first day to eighteen days after its last."""
+    assert Span(AT, AT + DAY_MS).days == ("2026-11-22", "2026-12-11")
     assert Span(AT, AT + DAY_MS, lateness_days=0).days == ("2026-11-22", "2026-11-23")
+
+
+def test_days_begin_before_those_that_firehose_files_early() -> None:
+    """Rows of the first minutes of a day may lie in the day before, where the first row of their file came."""
+    midnight = AT - 7 * HOUR_MS
+    assert Span(midnight, midnight + 1, lateness_days=0).days == ("2026-11-21", "2026-11-22")
+    assert Span(midnight + HOUR_MS, midnight + 2 * HOUR_MS, lateness_days=0).days == ("2026-11-22", "2026-11-22")

@@ -15,9 +15,11 @@ from msgspec import Struct
 from crr_monitor.cli.opening import opened
 from crr_monitor.cli.output import print_line
 from crr_monitor.cli.session import CommandError, say, warn
+from crr_monitor.config import NO_ARCHIVE
 from crr_monitor.core.topology import Topology
 from crr_monitor.history.backfill import Progress, make_plan, run
-from crr_monitor.history.layout import S3
+from crr_monitor.history.coverage import save_logs
+from crr_monitor.history.layout import S3, open_target
 from crr_monitor.history.s3 import Reach
 from crr_monitor.sources.files import open_sources
 from crr_monitor.sources.objects import SCHEME, Found, list_logs
@@ -70,7 +72,7 @@ def archive_only(
 ) -> Done:
     """Do it, and print the line of JSON."""
     archive = options.archive
-    if archive is None:
+    if archive is None or archive == NO_ARCHIVE:
         message = "--archive-only needs --archive FOLDER (or s3://bucket/prefix)"
         raise click.UsageError(message)
     began = time.monotonic()
@@ -82,6 +84,7 @@ def archive_only(
         except KeyboardInterrupt:
             say("what was done is kept: run the same command again to go on")
             raise
+    save_logs([log.name for log in logs], open_target(archive, options.reach.client))
     seconds = time.monotonic() - began
     say(f"{len(logs):,} logs in {seconds:.1f} s: {done.rows:,} copies in {done.files:,} files of {archive}")
     if done.counts.malformed:

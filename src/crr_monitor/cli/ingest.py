@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crr_monitor.cli.access import aws_options
 from crr_monitor.cli.arguments import refuse_planned
+from crr_monitor.cli.draining import drain_queues, split_queues
+from crr_monitor.cli.feeding import archive_of, feeding
 from crr_monitor.cli.opening import configure, opened, read_topology
 from crr_monitor.cli.output import print_line
 from crr_monitor.cli.session import Session, escape, example, pass_session, say, warn
 from crr_monitor.core.times import format_time
+from crr_monitor.history.s3 import Reach
 from crr_monitor.process.ingest import Ingest, Totals
 from crr_monitor.sources.files import open_sources
+from crr_monitor.sources.objects import SCHEME, list_logs, object_sources
 from crr_monitor.sources.rejects import RejectFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from crr_monitor.aws.queue import Queue
     from crr_monitor.config import Config
     from crr_monitor.core.topology import BucketConfig
-    from crr_monitor.sources.files import FileSource
+    from crr_monitor.sources.files import Resumable
     from crr_monitor.stores.base import Store
 
 SHOWN_KINDS = 8
@@ -37,6 +43,11 @@ SHOWN_KINDS = 8
 @click.option("--again", is_flag=True, help="Read files once more that were read before; that counts nothing twice.")
 @click.option("--strict", is_flag=True, help="End with exit status 1 if a message was malformed.")
 @click.option("--no-progress", is_flag=True, help="Show no progress bar on a terminal.")
+@click.option("--archive", metavar="FOLDER", help="Archive what settles: a folder, or s3://bucket/prefix.")
+@click.option("--archive-only", is_flag=True, help="Past the store: logs straight into the archive.")
+@click.option("--work", metavar="FOLDER", help="Where --archive-only keeps what is unfinished.")
+@click.option("--processes", type=click.IntRange(1, 256), help="So many processes for --archive-only.")
+@aws_options
 @click.pass_context
 @pass_session
 def command(  # noqa: PLR0913 - one for each option
@@ -50,44 +61,110 @@ def command(  # noqa: PLR0913 - one for each option
     again: bool,
     strict: bool,
     no_progress: bool,
+    archive: str | None,
+    archive_only: bool,
+    work: str | None,
+    processes: int | None,
+    region: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
 ) -> None:
     """Read events into the store.
 
-    SOURCE is a file, a folder with all that is in it, or - for standard input: CloudTrail logs, S3 event notifications,
-    EventBridge events, one document or one message per line, also gzipped. An interrupted ingest goes on where it
-    stopped. Prints one line of JSON: messages, events, ignored, malformed, records_changed, seconds.
+    SOURCE is a file, a folder with all that is in it, - for standard input, or with the extra aws what is below
+    s3://bucket/prefix, or an SQS queue (sqs://QUEUE-URL): CloudTrail logs, S3 event notifications, EventBridge events,
+    one document or one message per line, also gzipped. An interrupted ingest goes on where it stopped. Of a queue,
+    messages are removed once they are stored. Prints one line of JSON: messages, events, ignored, malformed,
+    records_changed (with --archive-only rows and files), seconds.
     """
-    refuse_planned(sources)
-    config = configure(session, rejects=rejects)
+    _check_options(sources, past_store=archive_only, only_then=work is not None or processes is not None)
+    config = configure(session, rejects=rejects, archive=archive)
     learned = read_topology(topology) if topology is not None else []
-    found = open_sources(sources, exclude=_own_files(config))
+    reach = Reach(region, profile, endpoint_url)
+    if archive_only:
+        from crr_monitor.cli import archiving  # noqa: PLC0415 - pools of processes take their time to load
+
+        options = archiving.Backfill(config.archive, reach, work, processes, progress=not no_progress)
+        done = archiving.archive_only(sources, config, learned, options)
+        context.exit(1 if strict and done.counts.malformed else 0)
+    source = split_queues(sources, reach)
+    _into_store(context, config, source, learned, reach, again=again, strict=strict, progress=not no_progress)
+
+
+def _into_store(  # noqa: PLR0913 - what to read, and how
+    context: click.Context,
+    config: Config,
+    found_at: tuple[list[str], list[Queue]],
+    learned: list[tuple[BucketConfig, bool]],
+    reach: Reach,
+    *,
+    again: bool,
+    strict: bool,
+    progress: bool,
+) -> None:
+    """Read sources into the store, and say what came of it."""
+    others, queues = found_at
+    found = _sources(others, config, reach)
+    target = archive_of(config, reach)
     began = time.monotonic()
     with opened(config, create=True) as store:
         if learned:
             store.learn(learned)
-        with _progress(found, wanted=not no_progress) as progress:
-            totals = _ingest(store, config, found, again=again, progress=progress)
+        with (
+            _progress(found, wanted=progress) as bar,
+            feeding(store, config, target, [source.name for source in found], bar) as told,
+        ):
+            totals = _ingest(store, config, found, queues, again=again, progress=told)
         seconds = time.monotonic() - began
-        _tell(totals, config, sources=len(found), seconds=seconds)
+        _tell(totals, config, sources=len(found) + len(queues), seconds=seconds)
         _warn(store, learned, totals)
     print_line(_summary(totals, seconds))
     if strict and totals.counts.malformed:
         context.exit(1)
 
 
+def _check_options(sources: Sequence[str], *, past_store: bool, only_then: bool) -> None:
+    """End with a usage error where a source is of a kind that is to come, or options do not go together."""
+    refuse_planned(sources)
+    if only_then and not past_store:
+        message = "--work and --processes go with --archive-only"
+        raise click.UsageError(message)
+
+
+def _sources(names: Sequence[str], config: Config, reach: Reach) -> list[Resumable]:
+    """Files and what is in folders, then objects of S3."""
+    found: list[Resumable] = []
+    local = [name for name in names if not name.startswith(SCHEME)]
+    found.extend(open_sources(local, exclude=_own_files(config)))
+    if len(local) < len(names):
+        client = reach.client()
+        objects = [each for name in names if name.startswith(SCHEME) for each in list_logs(client, name)]
+        found.extend(object_sources(client, objects))
+    return found
+
+
 def _own_files(config: Config) -> list[str]:
     return [f"{config.store}{ending}" for ending in ("", "-wal", "-shm")] + [str(config.rejects)]
 
 
-def _ingest(
-    store: Store, config: Config, sources: Sequence[FileSource], *, again: bool, progress: Callable[[Totals], None]
+def _ingest(  # noqa: PLR0913 - what goes where, then options by name
+    store: Store,
+    config: Config,
+    sources: Sequence[Resumable],
+    queues: Sequence[Queue],
+    *,
+    again: bool,
+    progress: Callable[[Totals], None],
 ) -> Totals:
     rejects = RejectFile(config.rejects)
     try:
-        return Ingest(store, rejects, again=again, progress=progress).run(sources)
+        totals = Ingest(store, rejects, again=again, progress=progress).run(sources)
+        drain_queues(queues, store, rejects, totals)
     except KeyboardInterrupt:
         say("what was stored is kept: run the same command again to go on")
         raise
+    else:
+        return totals
     finally:
         rejects.close()
 
@@ -146,7 +223,7 @@ def _warn(store: Store, learned: Sequence[tuple[BucketConfig, bool]], totals: To
 
 
 @contextmanager
-def _progress(sources: Sequence[FileSource], *, wanted: bool) -> Iterator[Callable[[Totals], None]]:
+def _progress(sources: Sequence[Resumable], *, wanted: bool) -> Iterator[Callable[[Totals], None]]:
     """What is to be called with the totals as they grow; a bar, if somebody looks."""
     if not wanted or not sys.stderr.isatty():
         yield lambda _totals: None

@@ -14,20 +14,25 @@ import click
 
 from crr_monitor.cli.access import Target, aws_options, connect
 from crr_monitor.cli.arguments import MOMENT, Moment
+from crr_monitor.cli.opening import configure
 from crr_monitor.cli.output import FORMS, Form, View
-from crr_monitor.cli.session import CommandError, Session, example, pass_session
+from crr_monitor.cli.session import CommandError, Session, example, pass_session, say
 from crr_monitor.cli.tables import CHUNK, Column, Row, show
+from crr_monitor.config import NO_ARCHIVE
 from crr_monitor.core.times import DAY_MS
 from crr_monitor.history import ask, athena
-from crr_monitor.history.driver import MEMORY
+from crr_monitor.history.coverage import load as load_coverage
+from crr_monitor.history.driver import MEMORY, connected
 from crr_monitor.history.layout import local_copy
 from crr_monitor.history.queries import QUERIES, SLA_SECONDS, NamedQuery
+from crr_monitor.history.schema import COVERAGE_FOLDER
 from crr_monitor.history.views import Span
 from crr_monitor.stores.base import system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from crr_monitor.core.coverage import Stretch
     from crr_monitor.history.ask import Answer
 
 QueryForm: TypeAlias = Literal["table", "csv", "json", "ndjson", "parquet"]
@@ -35,6 +40,7 @@ ATHENA_DAYS = 30
 """Without ``--since``, what Athena reads of: it bills what it reads."""
 
 
+PARQUET = "answer.parquet"
 AthenaNames: TypeAlias = tuple[str | None, str | None]
 
 
@@ -56,17 +62,33 @@ class Asked:
     def folder(self, span: Span | None = None) -> Iterator[tuple[Path, Path]]:
         """The archive as a folder, and one to work in; of a bucket only what the time needs."""
         if self.archive is None:
-            message = "name the archive with --archive FOLDER or --archive s3://bucket/prefix (or use --athena)"
+            message = "name the archive with --archive FOLDER or s3://bucket/prefix (`query` may ask --athena instead)"
             raise click.UsageError(message)
         first, last = span.days if span is not None else ("", "9")
         with TemporaryDirectory(prefix="crr-monitor-") as work:
             cache = Path(work) / "archive"
-            yield local_copy(self.archive, lambda: self.client("s3"), cache, first, last), Path(work)
+            folder = local_copy(self.archive, lambda: self.client("s3"), cache, first, last)
+            if folder == cache:
+                self.coverage(span or Span(0, system_clock()), Path(work))  # for the view
+            yield folder, Path(work)
+
+    def coverage(self, span: Span, work: Path) -> list[Stretch]:
+        """Who watched when; of a bucket it is fetched to where the view looks for it."""
+        assert self.archive is not None  # noqa: S101 - it was opened before
+        return load_coverage(self.archive, lambda: self.client("s3"), work / "archive" / COVERAGE_FOLDER, span)
 
 
-@click.command("query", hidden=True, epilog=example("crr-monitor query --archive archive/ --name lag-by-day"))
+def archive_named(session: Session, archive: str | None) -> str | None:
+    """The archive to read: that of the option, else that of the settings."""
+    named = configure(session, archive=archive).archive
+    return None if named == NO_ARCHIVE else named
+
+
+@click.command("query", epilog=example("crr-monitor query --archive archive/ --name lag-by-day"))
 @click.argument("sql", metavar="[SQL]", required=False)
-@click.option("--archive", metavar="FOLDER", help="The archive: a folder, or s3://bucket/prefix.")
+@click.option(
+    "--archive", metavar="FOLDER", help="The archive: a folder, or s3://bucket/prefix. Default: the setting archive."
+)
 @click.option("--list", "listing", is_flag=True, help="Show the shipped queries.")
 @click.option("--name", type=click.Choice(list(QUERIES)), metavar="NAME", help="Run a shipped query.")
 @click.option("--show", "show_sql", is_flag=True, help="Print the SQL of --name instead of running it.")
@@ -83,7 +105,7 @@ class Asked:
 @aws_options
 @pass_session
 def command(  # noqa: PLR0913 - one for each option
-    _session: Session,
+    session: Session,
     /,
     *,
     sql: str | None,
@@ -122,7 +144,7 @@ def command(  # noqa: PLR0913 - one for each option
         return
     target = Target(region, profile, endpoint_url)
     names = (workgroup, database) if use_athena else None
-    _answer(Asked(target, archive, memory, names), text, span, form)
+    _answer(Asked(target, archive_named(session, archive), memory, names), text, span, form)
 
 
 def _span(since: Moment | None, until: Moment | None, *, use_athena: bool) -> Span:
@@ -153,17 +175,23 @@ def _ask_athena(client: Any, sql: str, workgroup: str | None, database: str | No
 
 
 def _save(asked: Asked, sql: str, span: Span | None) -> None:
-    if asked.athena_names is not None:
-        message = "Athena's answers cannot be saved as Parquet here: use -o csv, or UNLOAD in Athena"
-        raise click.UsageError(message)
     if sys.stdout.isatty():
         message = "Parquet is not for a terminal: send it to a file with > FILE"
         raise CommandError(message)
+    if asked.athena_names is not None:
+        answer = _ask_athena(asked.client("athena"), sql, *asked.athena_names)
+        with TemporaryDirectory(prefix="crr-monitor-") as scratch, connected(Path(scratch), asked.memory) as database:
+            athena.save(database, answer, Path(scratch) / PARQUET)
+            _send(Path(scratch) / PARQUET)
+        return
     with asked.folder(span) as (folder, work), ask.opened(folder, work, asked.memory) as database:
-        made = work / "answer.parquet"
-        ask.save(database, sql, made)
-        with made.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
+        ask.save(database, sql, work / PARQUET)
+        _send(work / PARQUET)
+
+
+def _send(made: Path) -> None:
+    with made.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 def _print(answer: Answer, form: Form) -> None:
@@ -175,6 +203,8 @@ def _print(answer: Answer, form: Form) -> None:
     def table(rows: Iterable[tuple[Any, ...]]) -> None:
         left = iter(rows)
         first = list(islice(left, CHUNK))
+        if not first:
+            say("the answer has no rows")
         numbers = [all(isinstance(row[place], int | float | None) for row in first) for place in range(len(names))]
         columns = [Column(name, right=right) for name, right in zip(names, numbers, strict=True)]
         show(columns, (Row(tuple(map(_cell, row))) for row in chain(first, left)))

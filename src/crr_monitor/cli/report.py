@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from crr_monitor.cli.access import Target, aws_options
 from crr_monitor.cli.output import print_document
-from crr_monitor.cli.query import Asked
+from crr_monitor.cli.query import Asked, archive_named
 from crr_monitor.cli.session import Session, example, pass_session
 from crr_monitor.core.archive import LATENESS_DAYS
 from crr_monitor.history import ask, report_page
@@ -25,9 +25,13 @@ MEMORY = "2GB"
 
 
 @click.command(
-    "report", hidden=True, epilog=example("crr-monitor report --archive archive/ --month 2026-10 > 2026-10.html")
+    "report",
+    short_help="Report what replication attained in a month.",
+    epilog=example("crr-monitor report --archive archive/ --month 2026-10 > 2026-10.html"),
 )
-@click.option("--archive", metavar="FOLDER", required=True, help="The archive: a folder, or s3://bucket/prefix.")
+@click.option(
+    "--archive", metavar="FOLDER", help="The archive: a folder, or s3://bucket/prefix. Default: the setting archive."
+)
 @click.option("--month", metavar="YYYY-MM", required=True, help="The month, in UTC, by time of writing.")
 @click.option(
     "--pair", "pairs", metavar="SOURCE:DESTINATION", multiple=True, help="Only this pair; either may be empty."
@@ -45,10 +49,10 @@ MEMORY = "2GB"
 @aws_options
 @pass_session
 def command(  # noqa: PLR0913 - one for each option
-    _session: Session,
+    session: Session,
     /,
     *,
-    archive: str,
+    archive: str | None,
     month: str,
     pairs: tuple[str, ...],
     rpo: int,
@@ -62,9 +66,11 @@ def command(  # noqa: PLR0913 - one for each option
     """Report what replication attained in a month: RPO, lag, failures, backlog, and how complete the evidence is."""
     span = replace(month_span(month), lateness_days=lateness)
     wanted = Wanted(month, span, system_clock(), rpo, tuple(_pairs(pairs)))
-    asked = Asked(Target(region, profile, endpoint_url), archive, memory, None)
-    with asked.folder(span) as (folder, work), ask.opened(folder, work, memory) as database:
-        report = build(database, wanted)
+    asked = Asked(Target(region, profile, endpoint_url), archive_named(session, archive), memory, None)
+    with asked.folder(span) as (folder, work):
+        coverage = asked.coverage(span, work)
+        with ask.opened(folder, work, memory) as database:
+            report = build(database, wanted, coverage)
     if form == "json":
         print_document(report)
     else:

@@ -12,9 +12,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import Struct
-from msgspec.msgpack import Encoder
 
-from crr_monitor.core.canary import is_canary
+from crr_monitor.core.canary_keys import is_canary
 from crr_monitor.core.failures import reason_code
 from crr_monitor.core.model import Status
 from crr_monitor.core.times import DAY_MS, HOUR_MS, format_time
@@ -31,8 +30,11 @@ the store while it was pending. ``withdrawn``: later evidence showed that there 
 WORDS = ("COMPLETED", "FAILED", "SOURCE_DELETED", "NOT_ELIGIBLE", "PENDING")
 """Statuses from the last word to the first; above them all stands the state ``withdrawn``."""
 
-LATENESS_DAYS = 16
-"""A row lies in the partitions of so many days from ``counted_at`` on: what is unsettled leaves after 14 days."""
+LATENESS_DAYS = 18
+"""A row lies in the partitions of so many days from ``counted_at`` on: what is unsettled leaves after 14 days.
+
+DynamoDB removes it "within a few days" after that (Developer Guide, "Using time to live (TTL)").
+"""
 
 LATENESS_MS = LATENESS_DAYS * DAY_MS
 
@@ -76,19 +78,25 @@ class ArchiveRow(Struct, frozen=True, array_like=True, gc=False):
     revision: int = 0
 
 
-_encode = Encoder().encode
 _STATUS_NAMES = tuple(status.name for status in sorted(Status))
 """By number: asking a member of an enumeration for its name takes longer."""
 
 
-def _number(*parts: object) -> int:
-    """64 bits of a hash, as the signed number that SQL keeps."""
-    return int.from_bytes(hashlib.blake2b(_encode(parts), digest_size=8).digest(), signed=True)
+_POSITIVE = (1 << 63) - 1
+
+
+def _number(*parts: str | int | None) -> int:
+    """A number of 63 bits from a hash, made in a way in which SQL can make it as well.
+
+    The second half of an MD5 sum; the parts are joined by the character 31, unknown ones are empty.
+    """
+    text = "\x1f".join(["" if part is None else part if type(part) is str else str(part) for part in parts])
+    return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[8:], "little") & _POSITIVE
 
 
 def copy_id(key: str, version_id: str, destination: str | None) -> int:
     """The number of a copy: the same for all that is ever said of it."""
-    return _number(key, version_id, destination)
+    return _number(version_id, destination, key)
 
 
 def row_of(record: Record, copy: Copy, recorded_at: int, state: State, revision: int = 0) -> ArchiveRow:
@@ -122,8 +130,35 @@ def row_of(record: Record, copy: Copy, recorded_at: int, state: State, revision:
         None if copy.failure_reason is None else reason_code(copy.failure_reason),
         state,
         identity,
-        _number(identity, state, *_head(record), copy),
+        _row_id(identity, state, record, copy),
         revision,
+    )
+
+
+def _row_id(identity: int, state: State, record: Record, copy: Copy) -> int:
+    """The number of all that a row says, but when it was recorded."""
+    return _number(
+        identity,
+        state,
+        record.source_account,
+        record.source_region,
+        record.source_bucket,
+        "delete_marker" if record.delete_marker else "put",
+        record.size,
+        record.etag,
+        record.written_at,
+        record.sort_at,
+        "1.0" if record.whole_seconds else "0.001",
+        copy.account,
+        copy.region,
+        copy.rule_id,
+        _STATUS_NAMES[copy.status],
+        copy.replicated_at,
+        copy.lag_ms,
+        copy.failed_at,
+        copy.failure_reason,
+        copy.evidence,
+        int(copy.repaired),
     )
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from crr_monitor.core.times import format_time, to_milliseconds
 from crr_monitor.history.driver import MEMORY, HistoryError, connected, load, text
-from crr_monitor.history.views import table_statement, view_statement
+from crr_monitor.history.views import coverage_statement, table_statement, view_statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,11 @@ _FETCH = 1_000
 
 
 class Answer(Struct):
-    """The names of the columns, and the rows as they come."""
+    """The names of the columns, and the rows as they come. ``types`` are Athena's, where it answered."""
 
     columns: tuple[str, ...]
     rows: Iterable[tuple[Any, ...]]
+    types: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def opened(folder: Path, work: Path, memory: str = MEMORY, threads: int | None =
     with connected(work, memory, threads) as database:
         database.execute(table_statement(folder))
         database.execute(view_statement())
+        database.execute(coverage_statement(folder))
         database.execute(f"SET allowed_directories = [{text(folder)}, {text(work)}]")
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")

@@ -5,19 +5,38 @@ from __future__ import annotations
 import importlib
 import re
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor.history.ask import Answer
-from crr_monitor.history.driver import HistoryError
+from crr_monitor.history.driver import HistoryError, quoted, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from crr_monitor.history.driver import Database
 
 WORKGROUPS = "crr-monitor-"
 """What the names of the hubs' work groups begin with; the stack's token follows."""
 
 _SELECT = re.compile(r"(\s|--[^\n]*(\n|$)|/\*.*?\*/|\()*(SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
-_PAUSE_SECONDS = 0.5
+_SQL_TYPES = {
+    "tinyint": "TINYINT",
+    "smallint": "SMALLINT",
+    "integer": "INTEGER",
+    "bigint": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "decimal": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+}
+"""Athena's types as DuckDB has them; what has none is text."""
+
+_ROWS_AT_ONCE = 200
+_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE = 5.0
 _ENDED_BADLY = frozenset({"FAILED", "CANCELLED"})
 
@@ -83,8 +102,25 @@ def ask(
     first = _call(next, iter_ := iter(pages))
     columns = first["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]
     names = tuple(str(column["Name"]) for column in columns)
-    types = [str(column["Type"]) for column in columns]
-    return Answer(names, _rows(first, iter_, names, types))
+    types = tuple(str(column["Type"]) for column in columns)
+    return Answer(names, _rows(first, iter_, names, types), types)
+
+
+def save(database: Database, answer: Answer, to: Path) -> None:
+    """Write an answer of Athena as a Parquet file, with DuckDB; its columns have Athena's types.
+
+    Raises:
+        HistoryError: Athena does not give all rows.
+    """
+    pairs = zip(answer.columns, answer.types, strict=True)
+    columns = ", ".join(f"{quoted(name)} {_SQL_TYPES.get(kind, 'VARCHAR')}" for name, kind in pairs)
+    database.execute(f"CREATE OR REPLACE TEMP TABLE answer ({columns})")
+    places = f"({', '.join('?' * len(answer.columns))})"
+    rows = iter(answer.rows)
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        values = [value for row in some for value in row]
+        database.execute(f"INSERT INTO answer VALUES {', '.join([places] * len(some))}", values)
+    database.execute(f"COPY answer TO {text(to)} (FORMAT parquet, COMPRESSION zstd)")
 
 
 def _call(function: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
@@ -115,7 +151,7 @@ def _wait(client: Any, query: str, wait: Callable[[float], None]) -> None:  # no
 
 
 def _rows(
-    first: dict[str, Any], rest: Iterator[dict[str, Any]], names: tuple[str, ...], types: list[str]
+    first: dict[str, Any], rest: Iterator[dict[str, Any]], names: tuple[str, ...], types: tuple[str, ...]
 ) -> Iterator[tuple[Any, ...]]:
     page: dict[str, Any] | None = first
     heading: tuple[Any, ...] | None = names  # the first row of the first page repeats the names
@@ -130,18 +166,18 @@ def _rows(
         page = _call(next, rest, None)
 
 
-def _value(text: str | None, kind: str) -> Any:  # noqa: ANN401
+def _value(told: str | None, kind: str) -> Any:  # noqa: ANN401
     """A cell, which Athena gives as text, by its column's type."""
-    if text is None:
+    if told is None:
         return None
     if kind in {"bigint", "integer", "int", "smallint", "tinyint"}:
-        return int(text)
+        return int(told)
     if kind in {"double", "float", "real", "decimal"}:
-        number = float(text)
+        number = float(told)
         return int(number) if kind == "decimal" and number.is_integer() else number
     if kind == "boolean":
-        return text == "true"
+        return told == "true"
     if kind == "timestamp":
-        seconds, _, fraction = text.removesuffix(" UTC").partition(".")
+        seconds, _, fraction = told.removesuffix(" UTC").partition(".")
         return f"{seconds.replace(' ', 'T')}.{(fraction + '000')[:3]}Z"
-    return text
+    return told

@@ -3,8 +3,9 @@
 Three stages, each made of tasks that leave a mark when they are done, so that nothing is done twice:
 
 1. *read*: a chunk of the logs is read and decoded; its evidence goes to disk, spread over partitions by version;
-2. *settle*: a partition is merged, all evidence about a version being in one of them; its copies become text, by day;
-3. *file*: a day's text becomes Parquet in the archive.
+2. *settle*: a partition is merged, all evidence about a version being in one of them; its copies go to disk, by
+   the time of their arrival;
+3. *file*: what arrived in some hours becomes Parquet in the archive.
 
 The rules are the core's: nothing here knows what evidence means. Files get their names from what was read, so that the
 same logs read again replace what they made before.
@@ -20,11 +21,9 @@ import re
 import shutil
 import signal
 import threading
-import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context, parent_process
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
@@ -36,31 +35,38 @@ from crr_monitor.core.status import derive
 from crr_monitor.core.topology import BucketConfig, Topology
 from crr_monitor.history.driver import HistoryError, connected
 from crr_monitor.history.layout import ENDING, open_target
+from crr_monitor.history.reading import Kept, open_logs, read_usual
 from crr_monitor.history.s3 import Reach
-from crr_monitor.history.spill import Packed, Spill, block_bytes, number_of, read_blocks
+from crr_monitor.history.spill import Packed, Spill, block_bytes, number_of, read_blocks, slot_of
+from crr_monitor.history.usual import (
+    MEMORY,
+    Settler,
+    Taker,
+    classes_of,
+    select_settled,
+)
 from crr_monitor.history.write import SEPARATOR, Written, copy_to, line_of, select_text
-from crr_monitor.process.reading import GC_THRESHOLD, read_here
-from crr_monitor.sources.base import MAX_ITEM_BYTES, PIECE_BYTES, PIECE_ITEMS, Piece
-from crr_monitor.sources.detect import judge
-from crr_monitor.sources.files import FileSource
-from crr_monitor.sources.objects import SCHEME, Found, object_sources
+from crr_monitor.process.collect import collect
+from crr_monitor.process.reading import GC_THRESHOLD
+from crr_monitor.sources.objects import Found
 from crr_monitor.sources.rejects import RejectFile, read_rejects
 from crr_monitor.stores.base import Counts
 from crr_monitor.stores.packed import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from crr_monitor.core.evidence import Evidence
-    from crr_monitor.sources.files import Resumable
+    from crr_monitor.stores.base import VersionKey
 
 Stage: TypeAlias = Literal["read", "settle", "file"]
 STAGES: tuple[Stage, ...] = ("read", "settle", "file")
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 12 << 20
 """Raw bytes of logs that one task reads: some seconds of work, so that little is lost when it is killed."""
 
-PARTITION_BYTES = 12 << 20
+PARTITION_BYTES = 24 << 20
 """Raw bytes of compressed logs whose evidence one partition holds, about."""
 
 SETTLE_BYTES = 48 << 20
@@ -70,6 +76,7 @@ TEXT_BYTES = 16 << 20
 """Text of rows that is kept in memory before it is written."""
 
 MAX_PARTITIONS = 2_048
+USUAL = ".usual"
 PARALLEL_BYTES = 16 << 20
 FILE_MEMORY = "256MB"
 
@@ -96,7 +103,7 @@ class Done(Struct):
     newest: int = 0
     rows: int = 0
     files: int = 0
-    days: set[str] = field(default_factory=set)
+    slots: set[str] = field(default_factory=set)
 
     def add(self, other: Done) -> None:
         """Add another task's."""
@@ -104,7 +111,7 @@ class Done(Struct):
         self.newest = max(self.newest, other.newest)
         self.rows += other.rows
         self.files += other.files
-        self.days |= other.days
+        self.slots |= other.slots
 
 
 class Progress(Struct, frozen=True):
@@ -175,7 +182,7 @@ def run(
             total.add(_run_stage("read", range(len(plan.chunks)), folder, submit, progress))
             _keep_rejects(folder, rejects)
             settled = _run_stage("settle", range(plan.partitions), folder, submit, progress)
-            filed = _run_stage("file", sorted(settled.days), folder, submit, progress)
+            filed = _run_stage("file", sorted(settled.slots), folder, submit, progress)
         total.add(filed)
         shutil.rmtree(folder)
     return total
@@ -279,58 +286,32 @@ def _write_mark(path: Path, body: bytes) -> None:
 
 
 def _read(plan: Plan, folder: Path, number: int) -> Done:
-    done = Done()
     for left in (folder / "read").glob(f"{number}-*"):  # of an attempt that was killed
-        left.unlink()
-    spill = Spill(folder / "read", str(number), plan.partitions)
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+    topology = Topology(plan.topology)
+    classes = classes_of(topology)
+    sources = open_logs(plan.chunks[number], plan.reach)
     rejects = RejectFile(folder / "read" / f"{number}-rejects.ndjson")
+    keep = Kept(Spill(folder / "read", str(number), plan.partitions), rejects)
     try:
-        sources = [(source, 0) for source in open_logs(plan.chunks[number], plan.reach)]
-        for batch in read_here(sources, Topology(plan.topology), rejects):
-            for rejected in batch.rejected:
-                rejects.write(rejected.source, rejected.position, rejected.reason, rejected.data)
-            spill.add(batch.evidence)
-            done.counts.add(batch.counts)
-            done.newest = max(done.newest, batch.newest or 0)
-        spill.flush()
+        if classes is None:
+            keep.read(sources, topology)
+        else:
+            work, lines = folder / "read" / f"{number}-work", folder / "read" / f"{number}-lines"
+            with connected(work, MEMORY, threads=1) as database:
+                taker = Taker(database, classes, plan.partitions, lines)
+                read_usual(sources, topology, taker, lines, keep)
+                keep.newest = max(keep.newest, taker.save(folder / "read" / f"{number}-0{USUAL}"))
+            lines.unlink()
+            shutil.rmtree(work, ignore_errors=True)
+        keep.spill.flush()
         rejects.sync()
     finally:
         rejects.close()
-    return done
-
-
-def open_logs(logs: Sequence[Found], reach: Reach) -> list[Resumable]:
-    """Files and objects, in their order."""
-    objects = [log for log in logs if log.name.startswith(SCHEME)]
-    by_name = {source.name: source for source in object_sources(reach.client(), objects)} if objects else {}
-    return [by_name.get(log.name) or _Log(log.name) for log in logs]
-
-
-class _Log(FileSource):
-    """A file that is mostly what CloudTrail writes: gzip, one document on one line, read in one go."""
-
-    def pieces(
-        self, start: int = 0, piece_bytes: int = PIECE_BYTES, max_items: int = PIECE_ITEMS, *, follow: bool = False
-    ) -> Iterator[Piece]:
-        """As of any file; of such a log the same, with fewer looks at it."""
-        size = self.size
-        line = _only_line(self.name) if start == 0 and size is not None and size <= MAX_ITEM_BYTES else None
-        if line is None:
-            yield from super().pieces(start, piece_bytes, max_items, follow=follow)
-        else:
-            yield Piece([line], [0], 1, len(line), size or 0, [], done=True)
-
-
-def _only_line(name: str) -> bytes | None:
-    """The only line of a gzip file, where it is a whole JSON object that fits into memory; else ``None``."""
-    try:
-        raw = Path(name).read_bytes()
-        inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        data = inflate.decompress(raw, MAX_ITEM_BYTES)
-    except (OSError, zlib.error):
-        return None  # the long way tells what is wrong with it
-    whole = inflate.eof and not inflate.unused_data and data.startswith(b"{") and b"\n" not in data
-    return data if whole and judge(data) == "complete" else None
+    return Done(keep.counts, keep.newest)
 
 
 def _keep_rejects(folder: Path, to: Path) -> None:
@@ -357,16 +338,41 @@ def _keep_rejects(folder: Path, to: Path) -> None:
 
 
 def _settle(plan: Plan, folder: Path, partition: int) -> Done:
+    for left in (folder / "file").glob(f"*/{_usual_name(partition)}-*"):  # of an attempt that was killed
+        left.unlink()
     parts = sorted((folder / "read").glob("*.part"))
-    newest = max(
-        (msgspec.json.decode(mark.read_bytes(), type=Done).newest for mark in (folder / "read").glob("*.done")),
-        default=0,
-    )
+    usual = sorted((folder / "read").glob(f"*{USUAL}"))
+    newest = _newest(folder)
     text = _Text(folder / "file", partition)
     passes = -(-block_bytes(parts, partition) // SETTLE_BYTES)
-    for one in range(passes):
-        _settle_pass(read_blocks(parts, partition), newest, text, _Mine(plan.partitions, passes, one))
-    return Done(days=text.close())
+    if not usual:
+        for one in range(passes):
+            _settle_pass({}, read_blocks(parts, partition), newest, text, _Mine(plan.partitions, passes, one))
+        return Done(slots=text.close())
+    topology = Topology(plan.topology)
+    work = folder / "settle" / f"{partition}.work"
+    with connected(work, MEMORY, threads=1) as database:
+        settler = Settler(database, topology, usual, partition)
+        for block in read_blocks(parts, partition):
+            settler.know([(key, version_id) for key, version_id, _ in block], work.with_suffix(".known"))
+        slots = settler.settle(folder / "file", _usual_name(partition))
+        for one in range(max(passes, 1)):
+            mine = _Mine(plan.partitions, passes, one)
+            known: dict[VersionKey, Evidence] = {}
+            collect((each for each in settler.others() if mine.takes(each.version_id)), topology, known)
+            _settle_pass({**known}, read_blocks(parts, partition), newest, text, mine)
+    shutil.rmtree(work, ignore_errors=True)
+    return Done(slots=slots | text.close())
+
+
+def _usual_name(partition: int) -> str:
+    return f"usual-{partition}"
+
+
+def _newest(folder: Path) -> int:
+    """The latest time of all that was read, in milliseconds."""
+    marks = (folder / "read").glob("*.done")
+    return max((msgspec.json.decode(mark.read_bytes(), type=Done).newest for mark in marks), default=0)
 
 
 class _Mine(Struct, frozen=True):
@@ -377,11 +383,16 @@ class _Mine(Struct, frozen=True):
     number: int
 
     def takes(self, version_id: str) -> bool:
-        return self.passes == 1 or number_of(version_id) // self.partitions % self.passes == self.number
+        return self.passes <= 1 or number_of(version_id) // self.partitions % self.passes == self.number
 
 
-def _settle_pass(blocks: Iterator[list[Packed]], newest: int, text: _Text, mine: _Mine) -> None:
-    known: dict[tuple[str, str], bytes | Evidence] = {}
+def _settle_pass(
+    known: dict[VersionKey, bytes | Evidence],
+    blocks: Iterator[list[Packed]],
+    newest: int,
+    text: _Text,
+    mine: _Mine,
+) -> None:
     for block in blocks:
         for key, version_id, body in block:
             if not mine.takes(version_id):
@@ -396,7 +407,7 @@ def _settle_pass(blocks: Iterator[list[Packed]], newest: int, text: _Text, mine:
         record = derive(_evidence(version, what))
         for row in all_rows(record, newest, "open"):
             day, hour = partition_of(arrival(row, latest_event(row)))
-            text.add(day, f"{hour}{SEPARATOR}{line_of(row)}")
+            text.add(slot_of(day, hour), f"{hour}{SEPARATOR}{line_of(row)}")
 
 
 def _evidence(version: tuple[str, str], what: bytes | Evidence) -> Evidence:
@@ -404,36 +415,36 @@ def _evidence(version: tuple[str, str], what: bytes | Evidence) -> Evidence:
 
 
 class _Text:
-    """Lines by day, in files ``DAY/PARTITION.txt``."""
+    """Lines by slot, in files ``SLOT/PARTITION.txt``."""
 
     def __init__(self, folder: Path, partition: int) -> None:
         self._folder = folder
         self._partition = partition
-        self._days: dict[str, list[str]] = {}
+        self._slots: dict[str, list[str]] = {}
         self._begun: set[str] = set()
         self._bytes = 0
 
-    def add(self, day: str, line: str) -> None:
-        self._days.setdefault(day, []).append(line)
+    def add(self, slot: str, line: str) -> None:
+        self._slots.setdefault(slot, []).append(line)
         self._bytes += len(line)
         if self._bytes >= TEXT_BYTES:
             self._write()
 
     def _write(self) -> None:
-        for day, lines in self._days.items():
-            folder = self._folder / day
+        for slot, lines in self._slots.items():
+            folder = self._folder / slot
             folder.mkdir(exist_ok=True)
-            mode = "a" if day in self._begun else "w"
+            mode = "a" if slot in self._begun else "w"
             with (folder / f"{self._partition}.txt").open(mode, encoding="utf-8", newline="") as file:
                 file.writelines(lines)
-            self._begun.add(day)
-        self._days, self._bytes = {}, 0
+            self._begun.add(slot)
+        self._slots, self._bytes = {}, 0
 
     def close(self) -> set[str]:
-        """Write the rest; gives the days."""
+        """Write the rest; gives the slots."""
         self._write()
-        for day in self._begun:
-            with (self._folder / day / f"{self._partition}.txt").open("rb") as file:
+        for slot in self._begun:
+            with (self._folder / slot / f"{self._partition}.txt").open("rb") as file:
                 os.fsync(file.fileno())
         return self._begun
 
@@ -441,14 +452,18 @@ class _Text:
 # ------------------------------------------------------------------- 3. file
 
 
-def _file(plan: Plan, folder: Path, day: str) -> Done:
+def _file(plan: Plan, folder: Path, slot: str) -> Done:
     target = open_target(plan.archive, plan.reach.client)
     written = Written()
-    texts = sorted((folder / "file" / day).glob("*.txt"))
-    work = folder / "file" / f"{day}.work"
+    day = slot[: len("2026-11-22")]
+    texts = sorted((folder / "file" / slot).glob("*.txt"))
+    usual = sorted((folder / "file" / f"slot={slot}").glob("*"))
+    work = folder / "file" / f"{slot}.work"
     work.mkdir(exist_ok=True)
+    rows = [select_text(texts, hour=True)] if texts else []
+    rows += [select_settled(usual, _newest(folder))] if usual else []
     with connected(work, FILE_MEMORY, threads=1) as database:
-        database.execute(f"CREATE TEMP TABLE rows AS {select_text(texts, hour=True)}")
+        database.execute(f"CREATE TEMP TABLE rows AS {' UNION ALL '.join(rows)}")
         hours = database.execute("SELECT DISTINCT hour FROM rows ORDER BY hour").fetchall()
         for (hour,) in hours:
             made = target.scratch(work) / f"{day}-{hour}-{plan.name}{ENDING}.part"

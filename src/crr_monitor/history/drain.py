@@ -5,11 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Protocol
 
+from crr_monitor.history.driver import load
+from crr_monitor.history.layout import open_target
 from crr_monitor.history.write import Written, write_rows
 
 if TYPE_CHECKING:
     from crr_monitor.core.archive import ArchiveRow
     from crr_monitor.history.layout import Target
+    from crr_monitor.history.s3 import Reach
 
 BATCH_ROWS = 50_000
 """Rows that are written at once: some 20 MB of text."""
@@ -31,6 +34,21 @@ class Outbox(Protocol):
         """Forget the rows up to a number."""
 
 
+def open_archive(where: str, reach: Reach) -> Target:
+    """The archive to feed, looked at before anything is read.
+
+    Raises:
+        HistoryError: DuckDB or boto3 is missing, or the folder cannot be made.
+    """
+    load()
+    return open_target(where, reach.client)
+
+
+def new_name() -> str:
+    """A name for a store that begins to feed an archive."""
+    return uuid.uuid4().hex[:12]
+
+
 class Archiver:
     """Feeds one archive from one store."""
 
@@ -38,7 +56,7 @@ class Archiver:
         """Switch the store's archiving on."""
         self._store = store
         self._target = target
-        self._name = store.archive_as(uuid.uuid4().hex[:12])
+        self.name = store.archive_as(new_name())
 
     @property
     def enough(self) -> bool:
@@ -57,7 +75,7 @@ class Archiver:
         """
         total = Written()
         while rows := self._store.outbox(batch_rows):
-            name = f"{self._name}-{rows[0].revision:012d}"
+            name = f"{self.name}-{rows[0].revision:012d}"
             total.add(write_rows(rows, self._target, name, _recorded))
             self._store.archived(rows[-1].revision)
         return total

@@ -57,6 +57,11 @@ def text(value: str | Path) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 @contextmanager
 def connected(work: Path, memory: str = MEMORY, threads: int | None = None) -> Iterator[Database]:
     """A database in memory that may spill into the folder ``work``; what goes wrong is told as :class:`HistoryError`.
@@ -78,9 +83,16 @@ def connected(work: Path, memory: str = MEMORY, threads: int | None = None) -> I
         try:
             # What the product says is UTC, wherever it runs.
             database.execute("SET TimeZone = 'UTC'")
+            # It would be drawn on standard output, which belongs to the answer.
+            database.execute("SET enable_progress_bar = false")
             yield database
         finally:
             database.close()
+    except RuntimeError as error:
+        if "interrupted" not in str(error):
+            raise
+        # So DuckDB tells of Ctrl-C while a query runs.
+        raise KeyboardInterrupt from error
     except duckdb.Error as error:
         first = str(error).partition("\n\n")[0]
         raise HistoryError(_with_hint(" ".join(first.split()))) from error
@@ -89,6 +101,8 @@ def connected(work: Path, memory: str = MEMORY, threads: int | None = None) -> I
 def _with_hint(words: str) -> str:
     if words.startswith("Out of Memory"):
         return f"{words} (give more with --memory, or ask for less time)"
+    if "Parquet file" in words or "magic bytes" in words:
+        return f"{words} (the file is damaged: restore it, or move it out of the archive)"
     if "No space left" in words:
         return f"{words} (free some space, or name another folder with --work)"
     return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +34,9 @@ class Target(Protocol):
     def put(self, file: Path, day: str, hour: str, name: str) -> None:
         """Move a file into its partition, in place of one of that name; readers see all of it or nothing."""
 
+    def place(self, file: Path, below: str) -> None:
+        """The same for any folder of the archive: ``below`` is the file's path within it."""
+
 
 class Folder:
     """An archive in a folder of this machine."""
@@ -53,24 +57,35 @@ class Folder:
     def scratch(self, default: Path) -> Path:  # noqa: ARG002 - a bucket has no better one
         """Within the archive: only there a file can be put in place at once."""
         folder = self.path / ".unfinished"
-        folder.mkdir(exist_ok=True)
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def put(self, file: Path, day: str, hour: str, name: str) -> None:
         """Make the file durable, then give it its name."""
-        folder = self.path / partition_path(day, hour)
+        self.place(file, f"{partition_path(day, hour)}/{name}")
+
+    def place(self, file: Path, below: str) -> None:
+        """See :class:`Target`."""
+        to = self.path / below
+        with self._writing():
+            to.parent.mkdir(parents=True, exist_ok=True)
+            sync(file)
+            file.replace(to)
+            for made in (to.parent, to.parent.parent, self.path):
+                sync(made)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync(file)
-            file.replace(folder / name)
-            for made in (folder, folder.parent, self.path):
-                _sync(made)
+            yield
         except OSError as error:
             message = f"cannot write to the archive {self.path}: {error.strerror}; free some space, or check its mode"
             raise HistoryError(message) from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what is in a file or folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -92,19 +107,23 @@ class Prefix:
 
     def put(self, file: Path, day: str, hour: str, name: str) -> None:
         """Upload the file: S3 shows an object when it is whole."""
-        key = f"{self._prefix}{partition_path(day, hour)}/{name}"
+        self.place(file, f"{partition_path(day, hour)}/{name}")
+
+    def place(self, file: Path, below: str) -> None:
+        """See :class:`Target`."""
+        key = f"{self._prefix}{below}"
         with _asking(f"{S3}{self._bucket}/{key}"):
             self._client.upload_file(str(file), self._bucket, key)
         file.unlink()
 
-    def files(self, first: str, last: str) -> Iterator[tuple[str, int, str]]:
-        """Key below the prefix, size and ETag of each file whose day lies within the two."""
+    def files(self, first: str, last: str, form: re.Pattern[str] = _DAY) -> Iterator[tuple[str, int, str]]:
+        """Key below the prefix, size and ETag of each file whose day (the form's group) lies within the two."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
         with _asking(f"{S3}{self._bucket}/{self._prefix}"):
             for page in pages:
                 for item in page.get("Contents", ()):
                     below = item["Key"][len(self._prefix) :]
-                    found = _DAY.fullmatch(below)
+                    found = form.fullmatch(below)
                     if found and first <= found[1] <= last:
                         yield below, item["Size"], item["ETag"].strip('"')
 
@@ -170,6 +189,9 @@ def local_copy(where: str, s3: Callable[[], Any], cache: Path, first: str = "", 
                 source.fetch(below, there)
     else:
         folder = Path(where)
+        if folder.is_file():
+            message = f"{where} is a file: name the archive's folder, in which there are folders day=YYYY-MM-DD"
+            raise HistoryError(message)
         if not folder.is_dir():
             message = f"no archive at {where}: `crr-monitor ingest --archive {where} SOURCE...` makes one"
             raise HistoryError(message)

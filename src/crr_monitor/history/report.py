@@ -12,25 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from crr_monitor.core.times import HOUR_MS, SECOND_MS, format_time, to_milliseconds
+from crr_monitor.core.times import format_time, to_milliseconds
 from crr_monitor.history.ask import plain
 from crr_monitor.history.driver import HistoryError, text
+from crr_monitor.history.evidence import Sights, places_of
 from crr_monitor.history.queries import LAG_STEP, PAIR, QUANTILES, SLA_SECONDS, quantiles, verdict
-from crr_monitor.history.views import Span, quick_last_word, quick_statements, timestamp
+from crr_monitor.history.views import RESOLVED, Span, quick_ordinary, quick_statements, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
+    from crr_monitor.core.coverage import Stretch
     from crr_monitor.history.driver import Database
 
 STEPS = ((0.999, "99.9 % or more"), (0.98, "98 to 99.9 %"), (0.95, "95 to 98 %"), (0.0, "below 95 %"))
 """The steps of the S3 Replication Time Control SLA: lower end of the attained share, and the step's name."""
 
-PASS_ROWS = 128_000_000
-"""Rows whose ids are gathered at once when copies with several rows are looked for; what does not fit is spilled."""
+PASS_ROWS = 16_000_000
+"""Rows whose ids are gathered at once when copies with several rows are looked for: they take 600 MB at most."""
 
-MOST_PERIODS = 20
-"""How many periods of missing evidence are listed per pair, the longest ones."""
+SHOWN_PAIRS = 10
+"""How many pairs are named to who asked for one that is not there."""
 
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _PLACES = "source_account, source_region, source_bucket, destination_account, destination_region, destination_bucket"
@@ -82,10 +84,22 @@ def month_span(month: str) -> Span:
     return Span(begin, end)
 
 
-def build(database: Database, wanted: Wanted) -> dict[str, Any]:
-    """The report as plain values: what ``-o json`` prints, and all that the pages show."""
+def build(database: Database, wanted: Wanted, coverage: Sequence[Stretch] = ()) -> dict[str, Any]:
+    """The report as plain values: what ``-o json`` prints, and all that the pages show.
+
+    ``coverage`` is what is known of who watched when.
+
+    Raises:
+        HistoryError: the month has not begun, or has nothing of the pairs that were chosen.
+    """
+    if wanted.as_of <= wanted.span.since:
+        message = f"the month {wanted.month} has not begun: name one that has"
+        raise HistoryError(message)
     _prepare(database, wanted)
     pairs = _pairs(database, wanted)
+    if wanted.pairs and not pairs:
+        raise HistoryError(_no_such_pair(database, wanted))
+    sights = Sights(coverage, wanted.span, wanted.as_of)
     return {
         "month": wanted.month,
         "since": format_time(wanted.span.since),
@@ -97,8 +111,21 @@ def build(database: Database, wanted: Wanted) -> dict[str, Any]:
         "pairs": pairs,
         "lag_by_day": _rows(database, f"{_lag_by_day()} ORDER BY {PAIR}, day"),
         "backlog": _backlog(database, wanted),
-        "evidence": _evidence(database, wanted),
+        "coverage": sights.places(pairs),
+        "evidence": _evidence(database, pairs, sights),
     }
+
+
+def _no_such_pair(database: Database, wanted: Wanted) -> str:
+    """What there is instead."""
+    rows = database.execute(
+        f"SELECT DISTINCT {PAIR} FROM archive WHERE {wanted.span.arrived} AND {wanted.span.counted}"
+        f" ORDER BY {PAIR} LIMIT {SHOWN_PAIRS + 1}"
+    ).fetchall()
+    names = [f"{source or ''}:{destination or ''}" for source, destination in rows[:SHOWN_PAIRS]]
+    there = ", ".join(names) + (" and others" if len(rows) > SHOWN_PAIRS else "")
+    asked = ", ".join(":".join(pair) for pair in wanted.pairs)
+    return f"no copy of {asked} in {wanted.month} is in the archive" + (f": there are {there}" if there else "")
 
 
 def _prepare(database: Database, wanted: Wanted) -> None:
@@ -108,33 +135,41 @@ def _prepare(database: Database, wanted: Wanted) -> None:
     passes = 1
     while counted and counted[0] > passes * PASS_ROWS:
         passes *= 2
-    for statement in quick_statements(arrived, passes):
+    # Of nearly all copies nothing else has to be asked: within every RPO, with all times, and of one row.
+    ordinary = (
+        "status = 'COMPLETED' AND NOT repaired AND state = 'settled' AND written_at IS NOT NULL"
+        f" AND replicated_at IS NOT NULL AND lag_seconds <= {min(SLA_SECONDS, wanted.rpo_seconds)}"
+    )
+    for statement in quick_statements(arrived, passes, ordinary):
         database.execute(statement)
-    database.execute(
-        f"CREATE OR REPLACE TEMP VIEW chosen AS SELECT * FROM ({quick_last_word(arrived)})"
-        f" WHERE {wanted.span.counted} AND {wanted.condition}"
-    )
+    chosen = f"{wanted.span.counted} AND {wanted.condition}"
+    database.execute(f"CREATE OR REPLACE TEMP VIEW apart AS SELECT * FROM {RESOLVED} WHERE {chosen}")
+    hours = "epoch_ms(counted_at) // 3600000 AS counted_hour, epoch_ms(replicated_at) // 3600000 AS arrived_hour"
+    counts = f"SELECT {_PLACES}, operation, {hours}, {LAG_STEP} AS lag_step, size, lag_seconds"
     # Each column to group by takes its time a hundred million times, so there is none too many.
-    own = "" if wanted.rpo_seconds == SLA_SECONDS else f" {verdict(wanted.rpo_seconds)} AS rpo,"
     database.execute(
-        f"CREATE OR REPLACE TEMP TABLE sums AS SELECT {_PLACES}, operation, status, repaired, reason_code,"
-        f" {verdict(SLA_SECONDS)} AS sla,{own} written_at IS NULL AS unseen,"
-        " epoch_ms(counted_at) // 3600000 AS counted_hour, epoch_ms(replicated_at) // 3600000 AS arrived_hour,"
-        " count(*) AS n, sum(coalesce(size, 0)) AS bytes, min(failed_at) AS first_failed, max(failed_at) AS last_failed"
-        " FROM chosen GROUP BY ALL"
-    )
-    # Hours as numbers while there are many rows to group, as times from here on.
-    database.execute(
-        "CREATE OR REPLACE TEMP VIEW tallies AS SELECT * EXCLUDE (counted_hour, arrived_hour),"
-        f"{'' if own else ' sla AS rpo,'}"
-        " make_timestamp_ms(counted_hour * 3600000) AS hour, make_timestamp_ms(arrived_hour * 3600000) AS arrived"
-        " FROM sums"
+        f"CREATE OR REPLACE TEMP TABLE counted AS SELECT {_PLACES}, operation, counted_hour, arrived_hour,"
+        " counted_hour // 24 AS counted_day, lag_step, count(*) AS n, sum(coalesce(size, 0)) AS bytes,"
+        f" max(lag_seconds) AS longest FROM ({counts} FROM ({quick_ordinary(arrived, ordinary)}) WHERE {chosen})"
+        f" GROUP BY GROUPING SETS (({_PLACES}, operation, counted_hour, arrived_hour),"
+        f" ({PAIR}, operation, counted_day, lag_step))"
     )
     database.execute(
-        "CREATE OR REPLACE TEMP TABLE lags AS SELECT source_bucket, destination_bucket,"
-        f" CAST(counted_at AS DATE) AS day, {LAG_STEP} AS lag_step, count(*) AS n, max(lag_seconds) AS longest"
-        " FROM chosen"
+        f"CREATE OR REPLACE TEMP TABLE tallies AS WITH sums AS (SELECT {_PLACES}, operation, status, repaired,"
+        f" reason_code, {verdict(SLA_SECONDS)} AS sla, {verdict(wanted.rpo_seconds)} AS rpo,"
+        f" written_at IS NULL AS unseen, {hours}, count(*) AS n, sum(coalesce(size, 0)) AS bytes,"
+        " min(failed_at) AS first_failed, max(failed_at) AS last_failed FROM apart GROUP BY ALL"
+        f" UNION ALL SELECT {_PLACES}, operation, 'COMPLETED', false, NULL, 'within', 'within', false, counted_hour,"
+        " arrived_hour, n, bytes, NULL, NULL FROM counted WHERE counted_hour IS NOT NULL)"
+        " SELECT * EXCLUDE (counted_hour, arrived_hour), make_timestamp_ms(counted_hour * 3600000) AS hour,"
+        " make_timestamp_ms(arrived_hour * 3600000) AS arrived FROM sums"
+    )
+    database.execute(
+        f"CREATE OR REPLACE TEMP TABLE lags AS SELECT {PAIR}, CAST(counted_at AS DATE) AS day,"
+        f" {LAG_STEP} AS lag_step, count(*) AS n, max(lag_seconds) AS longest FROM apart"
         " WHERE lag_seconds IS NOT NULL AND operation = 'put' GROUP BY ALL"
+        f" UNION ALL SELECT {PAIR}, CAST(make_timestamp_ms(counted_day * 86400000) AS DATE), lag_step, n, longest"
+        " FROM counted WHERE counted_day IS NOT NULL AND operation = 'put'"
     )
 
 
@@ -263,7 +298,7 @@ def _missed_minutes(wanted: Wanted) -> str:
     end = f"least(coalesce(replicated_at, {last}), {last})"
     return (
         f"WITH late AS (SELECT {PAIR}, counted_at + INTERVAL '{wanted.rpo_seconds}' SECOND AS begins, {end} AS ends"
-        f" FROM chosen WHERE operation = 'put' AND ({verdict(wanted.rpo_seconds)}) = 'missed'),"
+        f" FROM apart WHERE operation = 'put' AND ({verdict(wanted.rpo_seconds)}) = 'missed'),"
         f" ordered AS (SELECT *, max(ends) OVER (PARTITION BY {PAIR} ORDER BY begins, ends"
         " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM late WHERE ends > begins)"
         f" SELECT {PAIR}, round(sum(greatest(date_diff('millisecond', greatest(begins, coalesce(before, begins)),"
@@ -272,7 +307,9 @@ def _missed_minutes(wanted: Wanted) -> str:
 
 
 def _lag_by_day() -> str:
-    return quantiles(f"{PAIR}, day", f"SELECT {PAIR}, day, lag_step, n, longest FROM lags")
+    return quantiles(
+        f"{PAIR}, day", f"SELECT {PAIR}, day, lag_step, sum(n) AS n, max(longest) AS longest FROM lags GROUP BY ALL"
+    )
 
 
 def _backlog(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
@@ -294,7 +331,7 @@ def _backlog(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
     return [_known(row) for row in rows]
 
 
-def _evidence(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
+def _evidence(database: Database, pairs: list[dict[str, Any]], sights: Sights) -> list[dict[str, Any]]:
     """Per pair: what could not be seen, and when."""
     hours = _rows(
         database,
@@ -314,50 +351,5 @@ def _evidence(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
     by_pair: dict[Pair, list[dict[str, Any]]] = defaultdict(list)
     for row in hours:
         by_pair[_pair(row)].append(row)
-    return [{**_known(row), **_gaps(by_pair[_pair(row)], wanted)} for row in sums]
-
-
-def _gaps(hours: list[dict[str, Any]], wanted: Wanted) -> dict[str, Any]:
-    """Hours of which nothing is known, and hours whose evidence has holes, as periods."""
-    begin = wanted.span.since
-    end = min(wanted.span.until, -(-wanted.as_of // HOUR_MS) * HOUR_MS)
-    seen = {_ms(row["hour"]): row for row in hours}
-    all_hours = range(begin, end, HOUR_MS)
-    kinds = {
-        "silent": [at for at in all_hours if at not in seen],
-        "source events missing": [at for at in all_hours if at in seen and seen[at]["unseen"]],
-        "arrival times missing": [at for at in all_hours if at in seen and seen[at]["untimed"]],
-    }
-    periods: list[dict[str, Any]] = [
-        {"kind": kind, "since": format_time(first), "until": format_time(last), "hours": (last - first) // HOUR_MS}
-        for kind, found in kinds.items()
-        for first, last in _joined(found)
-    ]
-    longest = sorted(periods, key=_longest_first)[:MOST_PERIODS]
-    return {
-        "hours": len(all_hours),
-        "silent_hours": len(kinds["silent"]),
-        "periods": sorted(longest, key=lambda period: (str(period["since"]), str(period["kind"]))),
-        "periods_left_out": len(periods) - len(longest),
-    }
-
-
-def _longest_first(period: dict[str, Any]) -> tuple[int, str]:
-    return -period["hours"], period["since"]
-
-
-def _ms(moment: str) -> int:
-    return int(datetime.fromisoformat(moment).timestamp()) * SECOND_MS
-
-
-def _joined(hours: list[int]) -> Iterator[tuple[int, int]]:
-    """Hours that follow each other as one stretch: its beginning and its end."""
-    first = last = None
-    for at in hours:
-        if last is not None and first is not None and at != last:
-            yield first, last
-            first = at
-        first = at if first is None else first
-        last = at + HOUR_MS
-    if first is not None and last is not None:
-        yield first, last
+    places = {(pair["source"].get("bucket"), pair["destination"].get("bucket")): places_of(pair) for pair in pairs}
+    return [{**_known(row), **sights.gaps(by_pair[_pair(row)], places[_pair(row)])} for row in sums]

@@ -12,6 +12,7 @@ from crr_monitor.history.charts import backlog_chart, lag_chart, milliseconds, s
 from crr_monitor.history.driver import HistoryError
 from crr_monitor.history.views import Span
 
+PLOT_WIDTH = charts.WIDTH - charts.LEFT - charts.RIGHT
 _UNKNOWN = "\N{EN DASH}"
 _UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 _THOUSAND = 1_000
@@ -56,8 +57,63 @@ def _render(template: str, report: dict[str, Any], *, autoescape: bool) -> str:
         "bucket": bucket,
         "cell": _cell,
     }
-    text: str = environment.get_template(template).render(r=report, details=_details(report), chart=charts)
+    span, as_of = _time(report)
+    text: str = environment.get_template(template).render(
+        r=report,
+        details=_details(report),
+        sights=[{**place, "bands": strip(place["periods"], span)} for place in _alike(report["coverage"])],
+        blind_periods=_blind_periods(report["coverage"]),
+        known_width=round((as_of - span.since) / (span.until - span.since) * PLOT_WIDTH, 1),
+        chart=charts,
+    )
     return text
+
+
+def _time(report: dict[str, Any]) -> tuple[Span, int]:
+    """The time of the report, and up to when of it something can be known."""
+    span = Span(milliseconds(report["since"]), milliseconds(report["until"]))
+    return span, min(max(milliseconds(report["as_of"]), span.since), span.until)
+
+
+def _alike(places: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Places of which the same holds as one, with their names: one monitor mostly watches all of them."""
+    groups: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    for place in places:
+        what = {name: value for name, value in place.items() if name not in {"account", "region"}}
+        same = next((group for known, group in groups if known == what), None)
+        if same is None:
+            groups.append((what, [place]))
+        else:
+            same.append(place)
+    return [{**what, "where": _where(group, places)} for what, group in groups]
+
+
+def _where(some: list[dict[str, Any]], places: list[dict[str, Any]]) -> str:
+    if len(some) == len(places):
+        return "all"
+    names = (f"{each.get('account', 'account unknown')} {each.get('region', 'Region unknown')}" for each in some)
+    return ", ".join(names)
+
+
+def _blind_periods(places: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The blind periods of all places, each once, with all the places that it is about."""
+    found: dict[tuple[str, str], tuple[set[str], list[dict[str, Any]]]] = {}
+    for place in places:
+        for period in place["periods"]:
+            if period["kind"] == "blind":
+                reasons, where = found.setdefault((period["since"], period["until"]), (set(), []))
+                reasons.update(period["reasons"])
+                where.append({**place, "hours": period["hours"]})
+    return [
+        {
+            "since": since,
+            "until": until,
+            "hours": where[0]["hours"],
+            "reasons": sorted(reasons),
+            "where": _where(where, places),
+        }
+        for (since, until), (reasons, where) in sorted(found.items())
+    ]
 
 
 def percent(share: float | None) -> str:
@@ -103,9 +159,7 @@ def _cell(value: object) -> str:
 
 def _details(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Per pair what the charts draw, in the order of ``pairs``."""
-    span = Span(milliseconds(report["since"]), milliseconds(report["until"]))
-    as_of = min(max(milliseconds(report["as_of"]), span.since), span.until)
-    known_width = (as_of - span.since) / (span.until - span.since) * (charts.WIDTH - charts.LEFT - charts.RIGHT)
+    span, as_of = _time(report)
     details = []
     for pair in report["pairs"]:
         name = (pair["source"].get("bucket"), pair["destination"].get("bucket"))
@@ -119,7 +173,6 @@ def _details(report: dict[str, Any]) -> list[dict[str, Any]]:
                 "backlog": backlog_chart(steps, span, as_of) if steps else None,
                 "evidence": evidence,
                 "strip": strip(evidence["periods"], span),
-                "known_width": round(known_width, 1),
                 "fixes": {row["reason"]: _fix(row["reason"]) for row in pair["failures"]},
             }
         )

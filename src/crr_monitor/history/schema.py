@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from crr_monitor.core.archive import ArchiveRow
+from crr_monitor.core.coverage import FOLDER
 
 HiveType: TypeAlias = Literal["string", "bigint", "double", "boolean", "timestamp"]
 
@@ -70,6 +71,25 @@ TABLE = "archive"
 
 VIEW = "copies"
 """The last word per copy."""
+
+COVERAGE: tuple[Column, ...] = (
+    Column("monitor", "string", "the monitor that says so; empty for logs that were read later"),
+    Column("source", "string", "what was read: a folder, a queue, HTTP, CloudTrail logs"),
+    Column("kind", "string", "live (by a monitor that ran) or logs (read later)"),
+    Column("state", "string", "watched or blind"),
+    Column("since", "string", "from when, as in 2026-11-22T07:00:00.000Z"),
+    Column("until", "string", "to when"),
+    Column("account", "string", "whose events; absent: of all that the source brings"),
+    Column("region", "string", "likewise"),
+    Column("newest_event_at", "string", "time of the newest event that was known then"),
+    Column("waiting", "bigint", "messages that waited in the source"),
+    Column("queue_age_seconds", "double", "age of the oldest of them"),
+    Column("problem", "string", "why it was blind"),
+)
+"""Who watched when: the fields of the lines of JSON in :data:`COVERAGE_FOLDER`. What is not known is left out."""
+
+COVERAGE_FOLDER = FOLDER
+"""Below the archive; ``day=YYYY-MM-DD/NAME.ndjson`` in it. It is the name of the view in DuckDB, too."""
 
 FROM_ROW = {"lag_seconds": "lag_ms"}
 """Columns that :class:`~crr_monitor.core.archive.ArchiveRow` has under another name."""

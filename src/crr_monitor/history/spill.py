@@ -6,9 +6,9 @@ blocks of one partition, whatever part it is in.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
-import zlib
 from typing import TYPE_CHECKING
 
 from msgspec.msgpack import Decoder, Encoder
@@ -23,6 +23,14 @@ Packed = tuple[str, str, bytes]
 PART_BYTES = 32 << 20
 """Packed evidence that is gathered before a part is written."""
 
+NUMBER_SQL = "(md5_number_lower({name}) & 9223372036854775807)"
+""":func:`number_of` in DuckDB's SQL."""
+
+SLOT_HOURS = 6
+SLOT_SQL = f"{{day}} || '-' || (CAST({{hour}} AS INTEGER) // {SLOT_HOURS})"
+""":func:`slot_of` in DuckDB's SQL."""
+
+_POSITIVE = (1 << 63) - 1
 _OFFSET = struct.Struct("<q")
 _OVERHEAD = 16
 
@@ -32,7 +40,12 @@ _decode = Decoder(list[Packed]).decode
 
 def number_of(version_id: str) -> int:
     """A number by which versions are spread; the same version always has the same."""
-    return zlib.crc32(version_id.encode())
+    return int.from_bytes(hashlib.md5(version_id.encode(), usedforsecurity=False).digest()[8:], "little") & _POSITIVE
+
+
+def slot_of(day: str, hour: str) -> str:
+    """What an hour's rows are gathered under: a part of a day, so that one day is work for several processes."""
+    return f"{day}-{int(hour) // SLOT_HOURS}"
 
 
 class Spill:

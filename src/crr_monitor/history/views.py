@@ -10,7 +10,7 @@ from crr_monitor.core.archive import LATENESS_DAYS, WORDS
 from crr_monitor.core.times import DAY_MS, HOUR_MS, format_time
 from crr_monitor.history.driver import text
 from crr_monitor.history.layout import PATTERN
-from crr_monitor.history.schema import COLUMNS, NAMES, PARTITIONS, TABLE, VIEW
+from crr_monitor.history.schema import COLUMNS, COVERAGE, COVERAGE_FOLDER, NAMES, PARTITIONS, TABLE, VIEW
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,14 +93,37 @@ def timestamp(at: int) -> str:
     return f"TIMESTAMP '{format_time(at)[:-1].replace('T', ' ')}'"
 
 
+_ALL = "OVER (PARTITION BY {identity})"
+_WRITTEN = "coalesce(written_at, any_written_at)"
+_ARRIVED = "CASE WHEN status = 'COMPLETED' THEN coalesce(replicated_at, any_replicated_at) ELSE replicated_at END"
+_MERGED = {
+    "written_at": _WRITTEN,
+    "replicated_at": _ARRIVED,
+    "lag_seconds": (
+        "CASE WHEN lag_seconds IS NULL AND status = 'COMPLETED'"
+        # Not greatest(): of NULL and 0 DuckDB takes the 0.
+        f" THEN CASE WHEN {_WRITTEN} > {_ARRIVED} THEN 0e0"
+        f" ELSE CAST(date_diff('millisecond', {_WRITTEN}, {_ARRIVED}) AS DOUBLE) / 1000 END ELSE lag_seconds END"
+    ),
+    "counted_at": "coalesce(written_at, any_written_at, counted_at)",
+}
+"""What the last word takes from the other rows of its copy where it does not know it.
+
+The write and the replica may have been read in two goes, past the store: each row then knows one of the two times.
+"""
+
+
 def last_word(where: str = "true", table: str = TABLE, columns: str = _COLUMNS, identity: str = _IDENTITY) -> str:
     """The query that gives each copy's last word, of the rows of a table for which ``where`` holds.
 
     The condition has to hold for all rows of a copy or for none; one on partitions has to be wide enough.
     """
+    same = _ALL.format(identity=identity)
+    merged = ", ".join(f"{_MERGED[name]} AS {name}" if name in _MERGED else name for name in columns.split(", "))
     return (
-        f"SELECT {columns} FROM (SELECT {columns}, row_number() OVER (PARTITION BY {identity} ORDER BY {_ORDER})"
-        f" AS word FROM {table} WHERE {where}) AS words WHERE word = 1 AND state <> 'withdrawn'"
+        f"SELECT {merged} FROM (SELECT {columns}, row_number() OVER (PARTITION BY {identity} ORDER BY {_ORDER})"
+        f" AS word, min(written_at) {same} AS any_written_at, min(replicated_at) {same} AS any_replicated_at"
+        f" FROM {table} WHERE {where}) AS words WHERE word = 1 AND state <> 'withdrawn'"
     )
 
 
@@ -121,6 +144,19 @@ def table_statement(folder: Path) -> str:
     )
 
 
+def coverage_statement(folder: Path) -> str:
+    """DuckDB's view of who watched when; empty where nobody said."""
+    columns = ", ".join(f"{column.name}: '{column.sql}'" for column in COVERAGE)
+    files = folder / COVERAGE_FOLDER / "day=*" / "*.ndjson"
+    if next((folder / COVERAGE_FOLDER).glob("day=*/*.ndjson"), None) is None:
+        nothing = ", ".join(f"CAST(NULL AS {column.sql}) AS {column.name}" for column in COVERAGE)
+        return f"CREATE OR REPLACE VIEW {COVERAGE_FOLDER} AS SELECT {nothing} WHERE false"
+    return (
+        f"CREATE OR REPLACE VIEW {COVERAGE_FOLDER} AS SELECT * FROM read_json({text(files)}, columns={{{columns}}},"
+        " format='newline_delimited')"
+    )
+
+
 TWICE = "several_words"
 """DuckDB's table of the copies about which there is more than one row."""
 
@@ -134,34 +170,50 @@ NARROW = tuple(
 """The columns that say nothing of a single object: what counting needs, and a quarter of the bytes."""
 
 
-def quick_statements(where: str, passes: int = 1) -> list[str]:
-    """Find the copies with more than one row, and their last words, in :data:`NARROW` columns.
+APART = "rows_apart"
+"""DuckDB's table of the rows that have to be looked at one by one."""
 
-    There are ``passes`` (a power of 2) over the ids, of which each remembers only its part. A copy is known by its
-    64-bit number and its destination here: of 3,700 archives of a hundred million copies, one has two copies with the
-    same number, and counts them as one.
+
+def quick_statements(where: str, passes: int = 1, ordinary: str = "true") -> list[str]:
+    """Find the copies with more than one row or with a row that is not ``ordinary``, and their last words.
+
+    In :data:`NARROW` columns; ``ordinary`` is a condition. There are ``passes`` (a power of 2) over the ids, of which
+    each remembers only its part. A copy is known by its number of 63 bits and its destination here: of 1,800 archives
+    of a hundred million copies, one has two copies with the same number, and counts them as one.
     """
     parts = [f" AND copy_id & {passes - 1} = {part}" for part in range(passes)] if passes > 1 else [""]
     found = [
         f"INSERT INTO {TWICE} SELECT copy_id FROM {TABLE} WHERE {where}{part} GROUP BY copy_id HAVING count(*) > 1"
         for part in parts
     ]
-    rows = f"{TABLE} SEMI JOIN {TWICE} USING (copy_id)"
-    several = last_word(where, rows, ", ".join(NARROW), "copy_id, destination_bucket")
+    columns = ", ".join(NARROW)
+    several = last_word("again", APART, columns, "copy_id, destination_bucket")
+    apart = (
+        f"SELECT {columns}, coalesce(twice, false) AS again FROM {TABLE}"
+        f" LEFT JOIN (SELECT copy_id, true AS twice FROM {TWICE}) AS found USING (copy_id)"
+        f" WHERE {where} AND (twice OR NOT coalesce({ordinary}, false))"
+    )
+    alone = f"SELECT {columns} FROM {APART} WHERE NOT again AND state <> 'withdrawn'"
     return [
         f"CREATE OR REPLACE TEMP TABLE {TWICE} (copy_id BIGINT)",
         *found,
-        f"CREATE OR REPLACE TEMP TABLE {RESOLVED} AS {several}",
+        f"CREATE OR REPLACE TEMP TABLE {APART} AS {apart}",
+        f"CREATE OR REPLACE TEMP TABLE {RESOLVED} AS {several} UNION ALL {alone}",
+        f"DROP TABLE {APART}",
     ]
 
 
-def quick_last_word(where: str) -> str:
+def quick_ordinary(where: str, ordinary: str = "true") -> str:
+    """The last words that :func:`quick_statements` left out: ordinary rows, of which each is its copy's only one."""
+    return (
+        f"SELECT {', '.join(NARROW)} FROM {TABLE} ANTI JOIN {TWICE} USING (copy_id)"
+        f" WHERE {where} AND state <> 'withdrawn' AND {ordinary}"
+    )
+
+
+def quick_last_word(where: str, ordinary: str = "true") -> str:
     """The same as :func:`last_word` in fewer columns, where :func:`quick_statements` were run.
 
     Ranking a hundred million rows takes minutes; looking for the few that need it takes seconds.
     """
-    columns = ", ".join(NARROW)
-    return (
-        f"SELECT {columns} FROM {TABLE} ANTI JOIN {TWICE} USING (copy_id) WHERE {where} AND state <> 'withdrawn'"
-        f" UNION ALL SELECT {columns} FROM {RESOLVED}"
-    )
+    return f"{quick_ordinary(where, ordinary)} UNION ALL SELECT {', '.join(NARROW)} FROM {RESOLVED}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,15 @@ class ObjectSource:
         """Whether it is the object that was read then: objects never grow, they are replaced."""
         return fingerprint == self.fingerprint
 
+    def fetched(self) -> AbstractContextManager[Path]:
+        """The object as a file, for as long as the context lasts."""
+        return self._fetcher.fetched(self._found)
+
     def pieces(
         self, start: int = 0, piece_bytes: int = PIECE_BYTES, max_items: int = PIECE_ITEMS, *, follow: bool = False
     ) -> Iterator[Piece]:
         """Fetch the object and read on from a position; see :meth:`crr_monitor.sources.base.Source.pieces`."""
-        with self._fetcher.fetched(self._found) as path:
+        with self.fetched() as path:
             yield from FileSource(str(path)).pieces(start, piece_bytes, max_items, follow=follow)
 
 
