@@ -9,22 +9,30 @@ from typing import Any
 import pytest
 
 from crr_monitor import templates
+from crr_monitor.aws.parameters import declared
 from crr_monitor.core.topology import Topology
+from crr_monitor.cost import canary
 from crr_monitor.cost.calls import (
     AGENT_ALARMS,
+    ARCHIVE_ALARMS,
     BATCH,
     HUB_ALARMS,
+    LOOKS,
     MARK_DAYS,
     MEMORY_GB,
     MODES,
     ORIGINAL_CALLS,
     ORIGINAL_SPLIT,
+    PAIR_METRICS,
     RECORD_DAYS,
+    SOURCE_METRICS,
     SOURCES,
+    TOTAL_METRICS,
     Volume,
     VolumeError,
     status_writes,
 )
+from crr_monitor.sinks import metrics
 from crr_monitor.stores.base import Retention
 from crr_monitor.stores.dynamodb import DynamoStore
 from crr_monitor.stores.dynamodb_tables import KEY, OPEN_IN, SORT_AT, VERSION_ID
@@ -112,7 +120,25 @@ def test_templates_have_as_many_alarms() -> None:
     """The alarms that are counted are those of the templates."""
     pattern = re.compile(r"^    Type: AWS::CloudWatch::Alarm$", re.MULTILINE)
     found = [len(pattern.findall(templates.text(name))) for name in (templates.HUB, templates.AGENT)]
-    assert found == [HUB_ALARMS, AGENT_ALARMS]
+    assert found == [HUB_ALARMS + ARCHIVE_ALARMS + canary.ALARMS, AGENT_ALARMS]
+
+
+def test_metrics_are_those_that_are_published() -> None:
+    """The metrics that are counted are those declared: of a pair, of a source bucket, and of all together."""
+    found = [each for each in vars(metrics).values() if isinstance(each, metrics.Metric) and each.name]
+    pairs = sum(len(each.per_pair) for each in found)
+    sources = sum((metrics.SOURCE_BUCKET,) in each.totals for each in found)
+    totals = sum(metrics.TOTAL in each.totals for each in found)
+    others = {name for each in found for names in each.totals for name in names} - {metrics.SOURCE_BUCKET}
+    assert (pairs, sources, totals) == (PAIR_METRICS, SOURCE_METRICS, TOTAL_METRICS)
+    assert others == {metrics.KIND, metrics.ACCOUNT}
+
+
+def test_schedules_are_those_of_the_template() -> None:
+    """The functions that watch and that ask S3 run every five minutes unless somebody says otherwise."""
+    found = declared(templates.text(templates.HUB))
+    assert (found["ReconcileSchedule"].default, found["WatchInterval"].default) == ("rate(5 minutes)",) * 2
+    assert LOOKS == 30 * 24 * 60 // 5
 
 
 def test_template_has_these_sources_modes_and_sizes() -> None:

@@ -70,8 +70,8 @@ def test_cloudtrail_by_hand() -> None:
     """60 million data events are 60 USD, EventBridge takes them for nothing, SNS publishes them for 30."""
     found = services(ALL, "CloudTrail")
     assert [found[name] for name in ("CloudTrail", "EventBridge", "SNS")] == [60, 0, 30]
-    # 2 Regions x 8,640 files at 0.005 for a thousand, and 2 million events a day of 300 bytes at 0.023.
-    assert found["S3"] == Decimal("0.0864") + Decimal("0.0138")
+    # 2 Regions x 8,640 files at 0.005 for a thousand, and 2 million events a day of 300 bytes at 0.023; HEADs.
+    assert found["S3"] == Decimal("0.0864") + Decimal("0.0138") + Decimal("0.24")
 
 
 def test_eventbridge_by_hand() -> None:
@@ -79,13 +79,14 @@ def test_eventbridge_by_hand() -> None:
     volume = msgspec.structs.replace(ALL, cross_account_share=Decimal("0.5"), accounts=2)
     found = services(volume, "EventBridge")
     assert found["EventBridge"] == 90
-    assert not {"CloudTrail", "S3"} & found.keys()
+    assert "CloudTrail" not in found
+    assert found["S3"] == Decimal("0.24")  # of HEADs only
 
 
 def test_notifications_by_hand() -> None:
     """S3 publishes to the topic for nothing, also from other accounts: neither CloudTrail nor EventBridge is used."""
     volume = msgspec.structs.replace(ALL, cross_account_share=Decimal(1), accounts=2)
-    assert not {"CloudTrail", "EventBridge", "S3"} & services(volume, "S3Notifications").keys()
+    assert not {"CloudTrail", "EventBridge"} & services(volume, "S3Notifications").keys()
 
 
 @pytest.mark.parametrize(("mode", "idle"), [("Scheduled", "0.01728"), ("Continuous", "0.2592")])
@@ -121,19 +122,39 @@ def test_functions_by_hand() -> None:
 
 
 def test_cloudwatch_by_hand() -> None:
-    """Totals are 6 metrics and one for each source bucket; with a second account there are 5 alarms."""
+    """Totals are 23 metrics with two accounts and two for each source bucket; of each of ten pairs there are 8 more."""
     volume = msgspec.structs.replace(ALL, pairs=10, destinations=2, accounts=2)
     found = lines(estimate(volume, "EventBridge", "Scheduled", LIST))
-    assert (found["custom metrics"], found["alarms"]) == (Decimal("3.3"), Decimal("0.5"))
+    assert (found["custom metrics"], found["alarms"]) == (33 * Decimal("0.3"), Decimal(3))
+    assert found["dashboard"] == 3
     each = lines(estimate(msgspec.structs.replace(volume, metrics="PerPair"), "EventBridge", "Scheduled", LIST))
-    assert each["custom metrics"] == Decimal("19.5")
+    assert each["custom metrics"] == (33 + 80) * Decimal("0.3")
+
+
+def test_asking_by_hand() -> None:
+    """One of 100 copies is asked about, at the source and at the destination: 600,000 HEADs."""
+    found = lines(estimate(ALL, "EventBridge", "Scheduled", LIST))
+    price = Decimal("0.0000133334")
+    assert found["HEADs of overdue copies"] == Decimal("0.24")
+    assert found["time of reconcile"] == (8_640 * Decimal("1.02") + 12_000) / 2 * price
+    assert found["time of watch"] == 8_640 * Decimal("1.02") / 2 * price
 
 
 def test_archive_by_hand() -> None:
-    """30 million rows, each billed as 5 KB, are 150 GB through Firehose and as many converted."""
+    """30 million rows of 750 bytes, and 4,250 bytes of rounding in each window, are taken and converted."""
     found = services(msgspec.structs.replace(ALL, archive=True), "EventBridge")
-    assert found["Firehose"] == 150 * (Decimal("0.029") + Decimal("0.018"))
-    assert "Firehose" not in services(ALL, "EventBridge")
+    sent = Decimal("22.5") + Decimal("0.00000425") * 518_400
+    assert found["Firehose"] == sent * (Decimal("0.029") + Decimal("0.018"))
+    without = services(ALL, "EventBridge")
+    assert "Firehose" not in without
+    assert found["CloudWatch"] - without["CloudWatch"] == 3 * Decimal("0.10")
+
+
+def test_archive_of_a_row_now_and_then() -> None:
+    """A row that is sent alone is billed as 5 KB, as every row of the original design is."""
+    seldom = Volume(objects_per_day=100, same_batch_share=Decimal(1), archive=True)
+    found = services(seldom, "EventBridge")
+    assert found["Firehose"] == Decimal("0.000005") * 3_000 * (Decimal("0.029") + Decimal("0.018"))
 
 
 def test_one_region_transfers_nothing() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from crr_monitor.cost.calls import METRICS_AT_ONCE, SOURCES, Volume, metrics_usages, original_usages, rtc_usages, usages
 from crr_monitor.cost.prices import PRICES, UNDATED, Price, PriceError, PriceList, parse_prices
+from crr_monitor.cost.repair import failure_event_usages, quote, repair_usages
 
 NAMES = [price.name for price in PRICES]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -35,6 +36,7 @@ def test_every_price_is_used() -> None:
     volume = Volume(objects_per_day=1, archive=True)
     found = [usage for source in SOURCES for usage in usages(volume, source, "Scheduled")]
     found += [*original_usages(volume), *metrics_usages(volume), *rtc_usages(volume)]
+    found += repair_usages(versions=1, copies=1, size=1)
     assert {usage.price for usage in found} == set(NAMES)
 
 
@@ -44,6 +46,18 @@ def test_every_price_names_its_page_and_date() -> None:
         assert price.unit
         assert "pricing" in price.page
         assert price.as_of == UNDATED or re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", price.as_of)
+
+
+def test_quote_of_a_repair() -> None:
+    """A job over 2 million versions with 3 million copies of 10 GB is 17.45 USD, of which some prices are undated."""
+    told = quote(repair_usages(2_000_000, 3_000_000, 10 * 10**9), PriceList())
+    assert (told.usd, told.as_of) == (Decimal("17.45"), UNDATED)
+
+
+def test_quote_of_failure_events() -> None:
+    """S3's metrics for two rules are eight custom metrics, by a price with a date."""
+    told = quote(failure_event_usages(2), PriceList())
+    assert (told.usd, told.as_of) == (Decimal("2.40"), "2026-02")
 
 
 def test_cost_of_a_quantity() -> None:
@@ -112,10 +126,10 @@ def test_no_toml() -> None:
 
 
 def test_metrics_are_put_together() -> None:
-    """One request a minute puts up to a thousand metrics, two put the next thousand."""
-    for pairs, requests in ((142, 43_200), (143, 86_400)):  # seven metrics of a pair with its source bucket
+    """One request at each look puts up to a thousand metrics, two put the next thousand."""
+    for pairs, requests in ((97, 8_640), (98, 17_280)):  # ten metrics of a pair with its source bucket, 22 of all
         volume = Volume(objects_per_day=0, pairs=pairs, metrics="PerPair")
         found = {usage.what: usage.quantity for usage in usages(volume, "EventBridge", "Scheduled")}
-        assert found["custom metrics"] == 7 * pairs
+        assert found["custom metrics"] == 22 + 10 * pairs
         assert found["requests that put them"] == requests
     assert METRICS_AT_ONCE == 1_000

@@ -62,16 +62,34 @@ MARK_BYTES = 180
 MARK_DAYS = 400
 """What remembers that a version was counted, for as long as statistics are kept."""
 
-PAIR_METRICS = 6
-SOURCE_METRICS = 1
-"""Of each pair ReplicationObjects, ReplicationSpeed, ReplicationLag, PendingObjects, PendingBytes and OldestPendingAge;
-of each source bucket FailedReplications."""
+PAIR_METRICS = 8
+SOURCE_METRICS = 2
+TOTAL_METRICS = 17
+"""Custom metrics of each pair with ``PerPair``, of each source bucket (FailedReplications and FailedObjects), and of
+all together. Those that never have a value are counted, too, so it is rather too many."""
+EVENT_KINDS = 4
+"""Events has a metric for each kind of event that arrives, about so many; NewestEventAge one for each account."""
 METRICS_AT_ONCE = 1_000
-HUB_ALARMS = 3
+HUB_ALARMS = 23
+SOURCE_ALARMS = 1
 AGENT_ALARMS = 2
+ARCHIVE_ALARMS = 3
+"""Of the hub's template without its archive, of each source bucket in addition, of each agent, and of the archive."""
+DASHBOARDS = 1
 
-ARCHIVE_ROW_BYTES = 5_000
-"""Firehose rounds each record up to 5 KB."""
+LOOKS = DAYS * 24 * 12
+"""Runs of the functions that watch and that ask S3, each every five minutes."""
+LOOK_SECONDS = 1
+"""Of such a run, besides what it asks."""
+OVERDUE_SHARE = Decimal("0.01")
+"""Assumed: of the copies, those that are asked about, as no event has told of them in time."""
+ASKS = 2
+"""Of each such copy, at the source and at the destination."""
+
+ARCHIVE_ROW_BYTES = 750
+"""Of a row as JSON, with names of usual length."""
+FIREHOSE_STEP = 5_000
+"""Firehose rounds each record up to 5 KB. Ours hold all rows of a run of settle; the original sent each row alone."""
 
 ORIGINAL_CALLS = Decimal("9.4")
 """AWS API calls for each replicated object with one destination, measured on 500 objects."""
@@ -100,6 +118,7 @@ LIMITS = (
     ("destinations", 1, 1_000),
     ("accounts", 1, 10**5),
     ("regions", 1, 100),
+    ("canaries", 0, 10**4),
 )
 """Whole numbers of a volume with the least and the most that is allowed."""
 
@@ -119,7 +138,7 @@ class Volume(Struct, frozen=True, kw_only=True):
     ``size`` is the mean size in bytes; ``pairs`` counts source and destination buckets that belong together;
     ``destinations`` is of each object; ``cross_account_share`` of the events come from accounts other than the hub's;
     ``same_batch_share`` of the copies are processed together with their source (default: by processing mode);
-    ``archive``: copies are also archived through Firehose.
+    ``archive``: copies are also archived through Firehose; ``canaries`` are pairs that have one.
     """
 
     objects_per_day: int
@@ -132,6 +151,7 @@ class Volume(Struct, frozen=True, kw_only=True):
     same_batch_share: Decimal | None = None
     metrics: Metrics = "Totals"
     archive: bool = False
+    canaries: int = 0
 
     def __post_init__(self) -> None:
         for name, least, most in LIMITS:
@@ -213,8 +233,9 @@ def usages(volume: Volume, source: Source, mode: Mode) -> list[Usage]:
         *_tables(volume, mode),
         *_cloudwatch(volume, mode),
     ]
+    found.append(Usage("S3", "HEADs of overdue copies", "s3_get", volume.copies * OVERDUE_SHARE * ASKS))
     if volume.archive:
-        found += _archive(volume.copies)
+        found += _archive(volume)
     return found
 
 
@@ -273,6 +294,8 @@ def _functions(volume: Volume, mode: Mode) -> Iterator[Usage]:
     work = (
         ("process", _process_calls(volume, mode), volume.events * EVENT_SECONDS),
         ("settle", _settle_calls(volume, mode), _stream_entries(volume, mode) * EVENT_SECONDS),
+        ("reconcile", Decimal(LOOKS), LOOKS * LOOK_SECONDS + volume.copies * OVERDUE_SHARE * ASKS * CALL_SECONDS),
+        ("watch", Decimal(LOOKS), Decimal(LOOKS * LOOK_SECONDS)),
         ("set-up", _setup_calls(volume), _setup_calls(volume) * volume.regions * SETUP_SECONDS),
     )
     for name, calls, seconds in work:
@@ -300,22 +323,28 @@ def _tables(volume: Volume, mode: Mode) -> Iterator[Usage]:
 
 
 def _cloudwatch(volume: Volume, mode: Mode) -> Iterator[Usage]:
-    groups = volume.pairs if volume.metrics == "PerPair" else 1
-    metrics = PAIR_METRICS * groups + SOURCE_METRICS * volume.source_buckets
-    alarms = HUB_ALARMS + AGENT_ALARMS * (volume.accounts - 1)
-    calls = _process_calls(volume, mode) + _settle_calls(volume, mode) + _setup_calls(volume)
+    metrics = TOTAL_METRICS + EVENT_KINDS + volume.accounts + SOURCE_METRICS * volume.source_buckets
+    if volume.metrics == "PerPair":
+        metrics += PAIR_METRICS * volume.pairs
+    alarms = HUB_ALARMS + SOURCE_ALARMS * volume.source_buckets + AGENT_ALARMS * (volume.accounts - 1)
+    calls = _process_calls(volume, mode) + _settle_calls(volume, mode) + _setup_calls(volume) + 2 * LOOKS
+    # What happened is put by settle at each of its calls, how it is by watch.
+    puts = _settle_calls(volume, mode) + -(-metrics // METRICS_AT_ONCE) * LOOKS
     yield Usage("CloudWatch", "custom metrics", "cloudwatch_metric", Decimal(metrics))
-    yield Usage(
-        "CloudWatch", "requests that put them", "cloudwatch_put", Decimal(-(-metrics // METRICS_AT_ONCE) * MINUTES)
-    )
+    yield Usage("CloudWatch", "requests that put them", "cloudwatch_put", puts)
     yield Usage("CloudWatch", "alarms", "cloudwatch_alarm", Decimal(alarms))
+    yield Usage("CloudWatch", "dashboard", "cloudwatch_dashboard", Decimal(DASHBOARDS))
     yield Usage("CloudWatch", "logs of the functions", "cloudwatch_log_gb", calls * CALL_LOG_BYTES / GB)
 
 
-def _archive(rows: Decimal) -> list[Usage]:
+def _archive(volume: Volume) -> list[Usage]:
+    # Each window's last record is rounded up; full ones are so large that it does not count.
+    rounded = min(volume.copies, Decimal(SETTLE_WINDOWS)) * (FIREHOSE_STEP - ARCHIVE_ROW_BYTES)
+    sent = (volume.copies * ARCHIVE_ROW_BYTES + rounded) / GB
     return [
-        Usage("Firehose", "rows of the archive", "firehose_gb", rows * ARCHIVE_ROW_BYTES / GB),
-        Usage("Firehose", "conversion to Parquet", "firehose_conversion_gb", rows * ARCHIVE_ROW_BYTES / GB),
+        Usage("Firehose", "rows of the archive", "firehose_gb", sent),
+        Usage("Firehose", "conversion to Parquet", "firehose_conversion_gb", sent),
+        Usage("CloudWatch", "alarms of the archive", "cloudwatch_alarm", Decimal(ARCHIVE_ALARMS)),
     ]
 
 
@@ -341,7 +370,7 @@ def original_usages(volume: Volume) -> list[Usage]:
         Usage("DynamoDB", "scans of the table every five minutes", "dynamodb_read", read_by_scan),
         Usage("DynamoDB", "records stored", "dynamodb_storage", Decimal(volume.objects_per_day) * RECORD_BYTES / GB),
         Usage("S3", "HEADs of objects", "s3_get", calls["s3_get"]),
-        *_archive(volume.copies)[:1],
+        Usage("Firehose", "rows of the archive", "firehose_gb", volume.copies * FIREHOSE_STEP / GB),
         Usage("CloudWatch", "custom metrics", "cloudwatch_metric", Decimal(2 * volume.pairs + volume.source_buckets)),
     ]
 

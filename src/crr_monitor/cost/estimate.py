@@ -17,6 +17,7 @@ from crr_monitor.cost.calls import (
     rtc_usages,
     usages,
 )
+from crr_monitor.cost.canary import canary_usages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,7 @@ def _estimate(name: str, used: Iterable[Usage], prices: PriceList) -> Estimate:
 
 def estimate(volume: Volume, source: Source, mode: Mode, prices: PriceList) -> Estimate:
     """What the deployment costs in a month with one event source."""
-    return _estimate(source, usages(volume, source, mode), prices)
+    return _estimate(source, [*usages(volume, source, mode), *canary_usages(volume.canaries, source)], prices)
 
 
 def compared(volume: Volume, prices: PriceList) -> list[Estimate]:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 UNDATED = "undated"
-"""No publication with a date was found that states the price: check this one first."""
+"""No publication with a date was found that states the price: check this one first.
+
+Copies of AWS's own pages state those of CloudTrail's data events and of DynamoDB's storage, without a date.
+"""
 
 MILLION = 1_000_000
 DEAREST = 1_000_000
@@ -72,9 +75,12 @@ PRICES: tuple[Price, ...] = (
     _price("cloudwatch_metric", "0.30", 1, "metrics", "Amazon CloudWatch pricing", "2026-02"),
     _price("cloudwatch_put", "0.01", 1_000, "requests", "Amazon CloudWatch pricing"),
     _price("cloudwatch_alarm", "0.10", 1, "alarms", "Amazon CloudWatch pricing"),
+    _price("cloudwatch_dashboard", "3.00", 1, "dashboards", "Amazon CloudWatch pricing", "2026-06"),
     _price("cloudwatch_log_gb", "0.50", 1, "GB", "Amazon CloudWatch pricing", "2026-06"),
     _price("s3_put", "0.005", 1_000, "requests", "Amazon S3 pricing"),
     _price("s3_get", "0.0004", 1_000, "requests", "Amazon S3 pricing"),
+    _price("s3_batch_job", "0.25", 1, "jobs", "Amazon S3 pricing, Batch Operations", "2025-09"),
+    _price("s3_batch_object", "1.00", MILLION, "objects", "Amazon S3 pricing, Batch Operations"),
     _price("s3_storage", "0.023", 1, "GB-months", "Amazon S3 pricing"),
     _price("s3_rtc_gb", "0.015", 1, "GB", "Amazon S3 pricing, replication"),
     _price("transfer_gb", "0.02", 1, "GB", "Amazon EC2 on-demand pricing, data transfer", "2026-06"),
