@@ -95,6 +95,8 @@ def statistic(name: str, samples: list[tuple[float, int]]) -> float | None:
         return sum(value * count for value, count in samples)
     if name == "SampleCount":
         return sum(count for _, count in samples)
+    if name == "Average":
+        return sum(value * count for value, count in samples) / sum(count for _, count in samples)
     return (max if name == "Maximum" else min)(value for value, _ in samples)
 
 

@@ -61,7 +61,8 @@ def test_statistics() -> None:
     """Counts weigh values; nothing is missing, not 0."""
     samples = [(1.0, 98), (50.0, 1), (99.0, 1)]
     assert [
-        statistic(name, samples) for name in ("p50", "p99", "p100", "Sum", "SampleCount", "Maximum", "Minimum")
+        statistic(name, samples)
+        for name in ("p50", "p99", "p100", "Sum", "SampleCount", "Maximum", "Minimum", "Average")
     ] == [
         1.0,
         50.0,
@@ -70,6 +71,7 @@ def test_statistics() -> None:
         100,
         99.0,
         1.0,
+        2.47,
     ]
     assert statistic("Sum", []) is None
 

@@ -99,7 +99,7 @@ def test_unreachable_receiver() -> None:
 def test_every_alarm_comes_and_goes(alarm: Alarm) -> None:
     """Each alarm comes when its metric is bad for an hour, goes when it is good again, and stays off without data."""
     evaluator = Evaluator([alarm])
-    good, bad = (alarm.threshold, alarm.threshold + 1)[:: 1 if alarm.comparison.startswith("Greater") else -1]
+    good, bad = alarm.threshold, alarm.threshold + (1 if alarm.comparison.startswith("Greater") else -1)
     if alarm.statistic == "SampleCount":  # bad is that nothing comes
         good, bad = 1.0, None  # type: ignore[assignment]
     last = max(3_600, alarm.period * (alarm.periods + 1))

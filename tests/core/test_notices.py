@@ -23,6 +23,7 @@ from crr_monitor.core.notices import (
     encode_canaries,
     encode_unanswered,
     remember,
+    silent_buckets,
     told_from,
     unanswered_troubles,
 )
@@ -227,6 +228,7 @@ def test_notes() -> None:
     assert decode_unanswered(encode_unanswered(found)) == found
     assert decode_unanswered(None) is None
     assert unanswered_troubles(found) == [Trouble("could-not-ask", "a", "", "denied", 2)]
+    assert silent_buckets([*found, Unanswered("c", "its key", 1, single=True)]) == {"a"}
     several = [Unanswered("a", f"no answer about key {number}", number) for number in range(1, 6)]
     (trouble,) = unanswered_troubles(several)
     assert (trouble.objects, trouble.reason.count("no answer"), trouble.reason[-10:]) == (15, 3, "and 2 more")

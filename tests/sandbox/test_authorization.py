@@ -27,12 +27,13 @@ def world() -> Iterator[World]:
         yield World(running)
 
 
-def limited(world: World, service: str, actions: list[str], resource: str) -> Any:  # noqa: ANN401 - boto3's client
-    """A client of a user who may do this and nothing else."""
+def limited(world: World, service: str, actions: list[str], resource: str, equals: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - boto3's client
+    """A client of a user who may do this and nothing else, where these condition keys have these values."""
     iam = world.sandbox.client("iam", HOME, EAST)
     name = f"user-{len(iam.list_users()['Users'])}"
     iam.create_user(UserName=name)
-    statement = {"Effect": "Allow", "Action": actions, "Resource": resource}
+    condition = {"Condition": {"StringEquals": equals}} if equals else {}
+    statement = {"Effect": "Allow", "Action": actions, "Resource": resource, **condition}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=policy)
     key = iam.create_access_key(UserName=name)["AccessKey"]
@@ -90,3 +91,47 @@ def test_batches_need_the_permission_of_the_single_call(world: World) -> None:
         sender.delete_message_batch(QueueUrl=url, Entries=entries)
     assert refused(error)
     assert len(reader.delete_message_batch(QueueUrl=url, Entries=entries)["Successful"]) == 1
+
+
+def test_log_groups_are_named_as_policies_name_them(world: World) -> None:
+    """A policy names a log group with ``:*`` after it for writing to it, and without for tagging it."""
+    world.sandbox.client("logs", HOME, EAST).create_log_group(logGroupName="group")
+    arn = f"arn:aws:logs:{EAST}:{HOME}:log-group:group"
+    actions = ["logs:CreateLogStream", "logs:TagResource"]
+    writer, tagger = limited(world, "logs", actions, f"{arn}:*"), limited(world, "logs", actions, arn)
+    writer.create_log_stream(logGroupName="group", logStreamName="a")
+    tagger.tag_resource(resourceArn=arn, tags={"k": "v"})
+    with pytest.raises(tagger.exceptions.ClientError) as error:
+        tagger.create_log_stream(logGroupName="group", logStreamName="b")
+    assert refused(error)
+
+
+def test_metrics_are_allowed_by_namespace(world: World) -> None:
+    """A permission to publish metrics may be for one namespace only."""
+    client = limited(world, "cloudwatch", ["cloudwatch:PutMetricData"], "*", {"cloudwatch:namespace": "Mine"})
+    data = [{"MetricName": "m", "Value": 1.0}]
+    client.put_metric_data(Namespace="Mine", MetricData=data)
+    with pytest.raises(client.exceptions.ClientError) as error:
+        client.put_metric_data(Namespace="Theirs", MetricData=data)
+    assert refused(error)
+
+
+def test_alarms_are_removed_by_their_names(world: World) -> None:
+    """``cloudwatch:DeleteAlarms`` for some names allows to remove these alarms, and no other."""
+    arn = f"arn:aws:cloudwatch:{EAST}:{HOME}:alarm:mine-*"
+    alarms = limited(world, "cloudwatch", ["cloudwatch:DeleteAlarms"], arn)
+    alarms.delete_alarms(AlarmNames=["mine-1", "mine-2"])
+    with pytest.raises(alarms.exceptions.ClientError) as error:
+        alarms.delete_alarms(AlarmNames=["other"])
+    assert refused(error)
+
+
+def test_parameters_are_listed_by_path(world: World) -> None:
+    """``ssm:GetParametersByPath`` for what is below a path allows to list there, and nowhere else."""
+    ssm = limited(world, "ssm", ["ssm:GetParametersByPath"], f"arn:aws:ssm:{EAST}:{HOME}:parameter/mine/*")
+    world.sandbox.client("ssm", HOME, EAST).put_parameter(Name="/mine/below/a", Value="1", Type="String")
+    assert [each["Value"] for each in ssm.get_parameters_by_path(Path="/mine/below")["Parameters"]] == ["1"]
+    for path in ("/other", "/"):
+        with pytest.raises(ssm.exceptions.ClientError) as error:
+            ssm.get_parameters_by_path(Path=path)
+        assert refused(error)

@@ -179,11 +179,11 @@ def test_nothing_of_ministack_is_used_that_is_not_listed() -> None:
 
 
 def test_nothing_of_the_product_imports_the_sandbox() -> None:
-    """Only the sandbox itself names it, and it imports nothing of the product."""
+    """Only the demo names it, and it imports nothing of the product."""
     package = HERE.parent
     importing = re.compile(r"^\s*(?:from|import) crr_monitor\.sandbox", re.MULTILINE)
     users = {path.relative_to(package).parts[0] for path in package.rglob("*.py") if importing.search(path.read_text())}
-    assert users <= {"sandbox", "cli"}  # `demo` is a command
+    assert users <= {"sandbox", "demo"}
     own = re.compile(r"^\s*(?:from|import) crr_monitor(?!\.sandbox)", re.MULTILINE)
     assert [path.name for path in HERE.glob("*.py") if own.search(path.read_text())] == []
 

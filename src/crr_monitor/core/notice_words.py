@@ -85,7 +85,7 @@ def _failed(trouble: Trouble, command: str) -> list[str]:
         options = _option("source", trouble.source) + _option("reason", told)
         lines += [f"Repair, after the fix: {command} retry{options}", "S3 does not try again by itself."]
     else:
-        lines.append("S3 does not try again by itself, and a retry does not help.")
+        lines.append("S3 does not try again by itself, and a retry does not help, so this is told for a day only.")
     return lines
 
 
@@ -123,6 +123,12 @@ def when_over(trouble: Trouble, now: int, first_at: int) -> list[str]:
         lines.append(
             "Careful: records are kept for 14 days while they are unsettled, and some were as old as that. They may"
             " have left without having been repaired."
+        )
+    reason = explain(trouble.reason) if trouble.kind == "failed" else None
+    if reason is not None and not reason.retry:
+        lines.append(
+            "Careful: no retry repairs copies that failed so, and each is told for a day only. They are still listed as"
+            " FAILED."
         )
     if trouble.reason:
         lines.append(f"The reason was: {trouble.reason}")

@@ -224,6 +224,7 @@ class Unanswered(Struct, frozen=True):
 
     ``reason`` names what is missing, as in the words of the refusal; ``throttled``: S3 only asked to slow down. ``at``
     is when it was so (milliseconds): as pauses between questions grow, it may have been in an earlier round.
+    ``single``: it is about some objects, and the bucket answers about others.
     """
 
     bucket: str
@@ -231,6 +232,7 @@ class Unanswered(Struct, frozen=True):
     objects: int
     throttled: bool = False
     at: int = 0
+    single: bool = False
 
 
 def encode_unanswered(found: Iterable[Unanswered]) -> bytes:
@@ -256,6 +258,11 @@ def unanswered_troubles(found: Iterable[Unanswered]) -> list[Trouble]:
         Trouble("could-not-ask", bucket, "", _reasons(several), sum(each.objects for each in several))
         for bucket, several in buckets.items()
     ]
+
+
+def silent_buckets(found: Iterable[Unanswered]) -> frozenset[str]:
+    """Buckets that do not answer at all: nothing is known of what is pending there, so it is not told as overdue."""
+    return frozenset(each.bucket for each in found if not each.throttled and not each.single)
 
 
 def _reasons(several: list[Unanswered]) -> str:

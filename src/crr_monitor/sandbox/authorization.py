@@ -5,6 +5,18 @@ bus is ``rule/NAME``, on another ``rule/BUS/NAME``; PutTargets, RemoveTargets an
 ListRules and ListRuleNamesByTarget know no resource. The emulator says ``rule/default/NAME``, and nothing of the
 field ``Rule``.
 
+CloudWatch Logs API Reference, "LogGroup" (``arn``, ``logGroupArn``): policies name a log group with ``:*`` after it,
+for tagging without. The emulator always takes it without.
+
+Service Authorization Reference, "Actions, resources, and condition keys for Amazon CloudWatch": DeleteAlarms acts on
+alarms. The emulator looks for one name, and the call has a list.
+
+CloudWatch User Guide, "Using condition keys to limit access to CloudWatch namespaces": ``cloudwatch:namespace`` is the
+namespace of PutMetricData, which the emulator leaves out.
+
+Systems Manager User Guide, "How Parameter Store authorizes parameter retrieval": GetParametersByPath is allowed
+or not by the path in the request. The emulator looks for a name.
+
 SQS Developer Guide, "Amazon SQS API permissions: Actions and resource reference", and Service Authorization Reference,
 "Actions, resources, and condition keys for Amazon SNS": a call with a batch needs the permission of the single one, as
 there are no actions of the batches' names. The emulator asks for one of that name.
@@ -47,8 +59,26 @@ def _resource(operation: str, body: bytes, place: str) -> str | None:
     return f"arn:aws:events:{place}:rule/{name}" if bus == "default" else f"arn:aws:events:{place}:rule/{bus}/{name}"
 
 
+def _parameters(body: bytes, place: str) -> str | None:
+    """The path below which parameters are listed."""
+    try:
+        path = json.loads(body or b"{}").get("Path")
+    except (ValueError, AttributeError):
+        return None
+    return f"arn:aws:ssm:{place}:parameter/{path.lstrip('/')}" if isinstance(path, str) else None
+
+
+def _alarm(body: bytes, place: str) -> str | None:
+    """The first alarm of a list; that all of them are asked for is not shown."""
+    try:
+        names = json.loads(body or b"{}").get("AlarmNames")
+    except (ValueError, AttributeError):
+        return None
+    return f"arn:aws:cloudwatch:{place}:alarm:{names[0]}" if names else None
+
+
 def naming_rules(old: Callable[..., str]) -> Callable[..., str]:
-    """The emulator's ``extract_resource_arn`` with the rules' own names."""
+    """The emulator's ``extract_resource_arn`` with the names that rules and log groups have in policies."""
 
     def extract(  # noqa: PLR0913, PLR0917 - the emulator's own
         service: str,
@@ -65,7 +95,14 @@ def naming_rules(old: Callable[..., str]) -> Callable[..., str]:
             found = _resource(operation, body, f"{region}:{account_id}")
             if found is not None:
                 return found
-        return old(service, method, path, headers, body, query_params, region, account_id)
+        arn = old(service, method, path, headers, body, query_params, region, account_id)
+        if service == "monitoring" and arn == "*":
+            return _alarm(body, f"{region}:{account_id}") or arn
+        if service == "ssm" and arn == "*":
+            return _parameters(body, f"{region}:{account_id}") or arn
+        if service == "logs" and arn != "*" and headers.get("x-amz-target", "").rsplit(".", 1)[-1] not in _TAGGING:
+            return arn.removesuffix(":*") + ":*"
+        return arn
 
     return extract
 
@@ -78,3 +115,18 @@ def single_actions(old: Callable[..., str | None]) -> Callable[..., str | None]:
         return _SINGLE.get(action or "", action)
 
     return extract
+
+
+def with_namespace(old: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The emulator's ``request_tag_context``, which adds condition keys of a request, with the namespace of metrics."""
+
+    def context(service: str, action: str, body: bytes, params: dict[str, Any]) -> dict[str, Any]:
+        found = old(service, action, body, params)
+        if action == "cloudwatch:PutMetricData":
+            try:
+                found = {**found, "cloudwatch:namespace": str(json.loads(body)["Namespace"])}
+            except (ValueError, KeyError, TypeError):
+                return found  # another protocol, or no namespace: then the key is not there
+        return found
+
+    return context

@@ -19,8 +19,9 @@ MESSAGES = frozenset({"notification", "event", "trail"})
 class Fault:
     """One fault in force. ``match`` restricts it; a name that it does not hold matches everything.
 
-    ``action`` is ``drop``, ``duplicate``, ``delay``, ``reorder`` (of messages), ``error`` (of API calls), ``outage`` or
-    ``fail`` (of replication). ``times`` is how often it still strikes (``None``: for ever).
+    ``action`` is ``drop``, ``duplicate``, ``delay``, ``reorder`` (of messages), ``error`` (of API calls), ``refuse``
+    (of records in a call to Firehose), ``outage`` or ``fail`` (of replication). ``times`` is how often it still strikes
+    (``None``: for ever).
     """
 
     number: int

@@ -67,6 +67,7 @@ def _context(role_arn: str, action: str, resource: str, region: str) -> Any:  # 
         action=action,
         resource_arn=resource,
         region=region,
+        secure_transport=True,  # a service calls for the role, and services use TLS
     )
 
 

@@ -1,4 +1,6 @@
-"""How many functions are running or about to run, so that one can wait for the asynchronous ones as well."""
+"""Invocations: how many are running or about to run, so that one can wait for them, and how many failed."""
+
+# ruff: noqa: SLF001 - the emulator has no public interface to extend
 
 from __future__ import annotations
 
@@ -6,8 +8,12 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from crr_monitor.sandbox import points
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_functions = points.module("services.lambda_svc")
 
 _announced: ContextVar[list[bool] | None] = ContextVar("sandbox_announced", default=None)
 """Travels into the thread of an asynchronous invocation; its first attempt takes the entry out."""
@@ -52,3 +58,29 @@ class Invocations:
                 self._count(-1)
 
         return execute
+
+
+def measure() -> None:
+    """Count errors of every invocation; the emulator counts those of direct calls only, and throttles of all.
+
+    Lambda Developer Guide, "Viewing metrics for Lambda functions": asynchronous ones and those of event sources count
+    as well. Every invocation that was let run writes its log once, in the scope of its function.
+    """
+    metrics = _functions._emit_lambda_metrics
+
+    def throttled(old: Callable[..., None]) -> Callable[..., None]:
+        def emit(function_name: str, duration_ms: float, *, error: bool, throttle: bool) -> None:
+            if throttle and not duration_ms:  # of a direct call it is told twice
+                old(function_name, duration_ms, error, throttle)
+
+        return emit
+
+    def run(old: Callable[..., None]) -> Callable[..., None]:
+        def emit(func: dict[str, Any], request_id: str, log: str, error: bool, duration_ms: int, **more: Any) -> None:  # noqa: ANN401, FBT001
+            old(func, request_id, log, error, duration_ms, **more)
+            metrics((func.get("config") or func)["FunctionName"], duration_ms, error, throttle=False)
+
+        return emit
+
+    points.replace("services.lambda_svc", "_emit_lambda_metrics", throttled)
+    points.replace("services.lambda_svc", "_emit_lambda_logs", run)

@@ -246,6 +246,7 @@ class Sandbox:
         """Put a fault in force; returns its number for :meth:`end_fault`.
 
         ``drop``, ``duplicate``, ``delay`` and ``reorder`` strike messages; ``error`` API calls (``code``, ``status``);
+        ``refuse`` single records of a call to Firehose (``resource``: the stream);
         ``fail`` replication (``code``: S3's reason). Options: ``match`` (messages: ``kind``, which is ``notification``,
         ``event`` or ``trail``, ``bucket``, ``account``, ``region``, ``name``; calls: ``service``, ``operation``,
         ``account``, ``region``, ``resource``; replication: ``bucket``, ``destination``, ``key``), ``probability``,

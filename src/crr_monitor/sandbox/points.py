@@ -23,6 +23,11 @@ POINTS: dict[str, dict[str, str | None]] = {
     "app": {
         "AUTH": None,
         "_dispatch_service_request": "method path headers body query_params request_id",
+        "_enforce_data_plane": (
+            "service iam_action headers query_params request_id "
+            "resource_arn service_context auth_error_response named_resource"
+        ),
+        "_handle_s3_control_request": "path method body query_params request_id headers",
         "_routing_params": "method path headers body query_params",
         "app": "scope receive send",
     },
@@ -36,6 +41,7 @@ POINTS: dict[str, dict[str, str | None]] = {
     "core.iam_actions": {
         "extract_iam_action": "service method path headers body query_params",
         "extract_resource_arn": "service method path headers body query_params region account_id",
+        "request_tag_context": "service iam_action body params",
     },
     "core.iam_evaluator": {
         "EvalContext": None,
@@ -63,12 +69,40 @@ POINTS: dict[str, dict[str, str | None]] = {
     "services.athena": {
         "_create_named_query": "data",
         "_delete_named_query": "data",
+        "_empty_relation": "table_data",
+        "_rewrite_data_paths": "query database catalog",
+        "_table_references": "query",
+        "_table_relation": "table_data files",
+    },
+    "services.cloudformation": {
+        "_stack_events": None,
+        "_stacks": None,
+        "reset": "",
+    },
+    "services.cloudformation.changesets": {"_evaluate_conditions": "template params"},
+    "services.cloudformation.engine": {"_evaluate_conditions": "template params"},
+    "services.cloudformation.handlers": {
+        "_ACTION_HANDLERS": None,
+        "_evaluate_conditions": "template params",
+        "_missing_capabilities": "given required",
+        "_parse_template": "template_body",
+        "_required_iam_capabilities": "template",
+    },
+    "services.cloudformation.helpers": {
+        "_error": "code message status",
+        "_extract_members": "params prefix",
+        "_extract_string_members": "params prefix",
+        "_p": "params key default",
+        "_resolve_document": "params body_key url_key label",
+        "_resolve_template": "params",
+        "_xml": "status root_tag inner",
     },
     "services.cloudformation.provisioners": {
         "_RESOURCE_HANDLERS": None,
         "_physical_name": "stack_name logical_id lowercase max_len seeded",
         "_zip_inline": "source handler runtime",
     },
+    "services.cloudformation.stacks": {"_evaluate_conditions": "template params"},
     "services.cloudtrail": {
         "_DEFAULT_EVENT_SELECTORS": None,
         "_DISPATCH": None,
@@ -84,6 +118,9 @@ POINTS: dict[str, dict[str, str | None]] = {
         "_trails": None,
         "_update_trail": "body",
         "_visible_trail_items": "include_shadow_trails",
+    },
+    "services.cloudwatch": {
+        "_evaluate_all_alarms": "",
     },
     "services.dynamodb": {
         "_build_change_record": "table event_name old_item new_item view_type",
@@ -118,6 +155,20 @@ POINTS: dict[str, dict[str, str | None]] = {
         "_rules": None,
         "_targets": None,
     },
+    "services.firehose": {
+        "_DeliveryError": None,
+        "_HANDLERS": None,
+        "_arrival_time": "cfg",
+        "_convert_to_parquet": "conversion data",
+        "_deliver_records_to_s3": "stream dest records",
+        "_deliver_to_s3": "stream dest record_data lambda_keys",
+        "_put_record_batch": "data",
+    },
+    "services.glue": {
+        "_databases": None,
+        "_partitions": None,
+        "_tables": None,
+    },
     "services.iam": {
         "_roles": None,
     },
@@ -129,8 +180,11 @@ POINTS: dict[str, dict[str, str | None]] = {
         "_dynamodb_stream_positions": None,
         "_dynamodb_stream_positions_lock": None,
         "_dynamodb_stream_table_from_arn_spec": "spec",
+        "_emit_lambda_logs": "func request_id log_text error duration_ms log_source",
+        "_emit_lambda_metrics": "function_name duration_ms error throttle",
         "_esms": None,
         "_execute_function": "func event",
+        "_fetch_code_from_s3": "bucket key version_id",
         "_get_func_record_for_qualifier": "name qualifier",
         "_iter_all_esms": "",
         "_poll_dynamodb_streams": "",
@@ -141,10 +195,14 @@ POINTS: dict[str, dict[str, str | None]] = {
         "invoke_async_with_retry": "func event",
     },
     "services.organizations": {
+        "_DISPATCH": None,
         "_accounts": None,
         "_ensure_org": "",
+        "_json": "status body",
         "_orgs": None,
+        "_ous": None,
         "_roots": None,
+        "reset": "",
     },
     "services.s3": {
         "_bucket_notifications": None,
@@ -161,6 +219,11 @@ POINTS: dict[str, dict[str, str | None]] = {
         "_error": "code message status resource extra headers",
         "_event_matches": "event_name patterns",
         "_event_object_key": "key",
+        "S3CONTROL_NS": None,
+        "_get_object_data": "bucket_name key version_id",
+        "_put_object": "bucket_name key body headers",
+        "s3control_account_error": "headers",
+        "s3control_error": "code message status extra",
         "_fire_s3_event_async": (
             "bucket_name key event_name size etag deletion_type version_id object_extra record_extra"
         ),

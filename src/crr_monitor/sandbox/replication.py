@@ -75,6 +75,7 @@ class Replication:
         self._open: dict[tuple[str, str, str, str], Job] = {}
         self._held: dict[tuple[str, str, str, str], Job] = {}
         self._failed: dict[tuple[str, str, str, str], Job] = {}
+        self._reasons: dict[tuple[str, str, str, str], str] = {}
         self.rtc_threshold = 900.0
 
     @property
@@ -282,6 +283,7 @@ class Replication:
     def _fail(self, job: Job, failure: Failure) -> None:
         self._open.pop(job.name, None)
         self._failed[job.name] = job
+        self._reasons[job.name] = failure.reason
         self._settle(job)
         self._tell_failure(job, "Replication:OperationFailedReplication", {"failureReason": failure.reason})
         if failure.denied is None:
@@ -345,6 +347,14 @@ class Replication:
             now = [rule for rule in configuration["Rules"] if rules.destination(rule) == job.target]
             self._start(replace(job, rule=(now or [job.rule])[0], role=configuration["Role"]))
         return len(chosen)
+
+    def under_way(self, bucket: str, key: str, version_id: str) -> bool:
+        """Whether any copy of a version is still to come."""
+        return any(name[:3] == (bucket, key, version_id) for name in self._open)
+
+    def failures(self, bucket: str, key: str, version_id: str) -> list[str]:
+        """Why copies of a version have failed, sorted."""
+        return sorted(self._reasons[name] for name in self._failed if name[:3] == (bucket, key, version_id))
 
 
 def _enabled(rule: dict[str, Any], option: str) -> bool:

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from crr_monitor.sandbox import (
+    athena,
     authorization,
+    batch,
     bus,
     callers,
+    conditions,
     encryption,
     faults,
+    firehose,
     iam,
     listing,
     notifications,
@@ -25,6 +29,7 @@ from crr_monitor.sandbox import (
     points,
     resources,
     selectors,
+    stacksets,
     storage,
     streams,
     tables,
@@ -32,7 +37,7 @@ from crr_monitor.sandbox import (
 )
 from crr_monitor.sandbox.api import bucket_call, object_call
 from crr_monitor.sandbox.clock import Clock
-from crr_monitor.sandbox.invocations import Invocations
+from crr_monitor.sandbox.invocations import Invocations, measure
 from crr_monitor.sandbox.model import Requester, S3Event
 from crr_monitor.sandbox.replication import Job, Replication
 
@@ -81,6 +86,8 @@ class World:
         self.delivery = bus.Delivery(_events._invoke_target)
         self.replication = Replication(self._schedule_copy, self._out_of_order, self._injected, self._tell, self._log)
         self.replication.rtc_threshold = settings.rtc_threshold
+        self.batch = batch.Batch(self.replication, self.clock, self._begin_again)
+        self._firehose = firehose.Collecting(self.clock, self.faults, settings.collecting)
         self._uploads: dict[str, tuple[dict[str, str], str]] = {}
 
     def install(self) -> None:
@@ -102,23 +109,29 @@ class World:
         )
         points.replace("services.cloudtrail", "_put_event_selectors", _within_quota)
         points.replace("services.cloudtrail", "_create_trail", _within_region)
-        points.replace("services.cloudtrail", "_visible_trail_items", organization.visible)
-        points.replace("services.cloudtrail", "_get_trail", organization.readable)
-        points.replace("services.cloudtrail", "_get_trail_status", organization.readable)
-        points.replace("services.cloudtrail", "_get_event_selectors", organization.readable)
+        organization.install()
         points.replace("services.eventbridge", "_delete_rule", _without_targets)
         points.replace("services.eventbridge", "_SCHEDULER_TICK_INTERVAL", lambda _: _TICK_SECONDS)
         for action, handler in list(_trails._DISPATCH.items()):
             _trails._DISPATCH[action] = getattr(_trails, handler.__name__)
         points.replace("app", "_dispatch_service_request", self._refusing)
+        points.replace("app", "_handle_s3_control_request", self.batch.handling)
         points.replace("core.iam_actions", "extract_resource_arn", authorization.naming_rules)
         points.replace("core.iam_actions", "extract_iam_action", authorization.single_actions)
+        points.replace("core.iam_actions", "request_tag_context", authorization.with_namespace)
         points.replace("services.cloudformation.provisioners", "_zip_inline", resources.with_response_module)
+        # The emulator's evaluation mixes dimensions and periods, and knows no missing data; SetAlarmState works.
+        points.replace("services.cloudwatch", "_evaluate_all_alarms", lambda _: lambda: None)
         points.replace("services.dynamodb", "_build_change_record", tables.marked)
         points.replace("services.lambda_svc", "_poll_dynamodb_streams", streams.replacing)
         points.replace("services.lambda_svc", "_execute_function", self.invocations.executing)
         points.replace("services.lambda_svc", "invoke_async_with_retry", self.invocations.asynchronous)
+        measure()
         resources.install()
+        self._firehose.install()
+        athena.install()
+        conditions.install()
+        stacksets.install()
         tables.install()
 
     # Messages ------------------------------------------------------------------------------------------------------
@@ -151,6 +164,11 @@ class World:
     def _schedule_copy(self, job: Job, work: Callable[[], None], seconds: float | None) -> None:
         delay = self.settings.replication.draw(self.dice) if seconds is None else seconds
         self.clock.after(delay, job.event.account, job.event.region, work, counts=seconds is None)
+
+    def _begin_again(self, bucket: str, key: str, entry: dict[str, Any]) -> None:
+        """Replicate a version that is there already, as if it had just been written."""
+        facts = (entry["version_id"], entry.get("size"), entry.get("etag"))
+        self.replication.begin(self._event(bucket, key, f"{_CREATED}Put", *facts))
 
     def _out_of_order(self, job: Job) -> bool:
         places = [{"bucket": job.event.bucket, "region": job.event.region}]

@@ -7,9 +7,12 @@ the namespace :data:`NAMESPACE`. The names and dimensions of ``ReplicationObject
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from crr_monitor.sinks.words import Detail
 
 NAMESPACE = "CRRMonitor"
 
@@ -23,8 +26,6 @@ Kind: TypeAlias = Literal["events", "values", "gauge"]
 percentiles are taken. ``gauge``: how it is now; its maximum or last value counts."""
 
 Unit: TypeAlias = Literal["Count", "Bytes", "Seconds", "Kilobits/Second", "Percent"]
-Detail: TypeAlias = Literal["Totals", "PerPair"]
-"""``Totals``: sums over all pairs, and failures per source bucket. ``PerPair``: also each pair, at a price per pair."""
 
 PAIR = (SOURCE_BUCKET, DEST_BUCKET)
 TOTAL: tuple[str, ...] = ()
@@ -99,7 +100,7 @@ REPLICATION_LAG = Metric(
     "ReplicationLag",
     "Seconds",
     "values",
-    "From the write at the source until the copy was there, for each copy; within 1 %.",
+    "From the write at the source until the copy was there, within 1 %, for each copy that had not failed before.",
     per_pair=(PAIR,),
     open_name="crr_monitor_replication_lag_seconds",
     labels=_PAIR_LABELS,
@@ -120,7 +121,8 @@ FAILED_OBJECTS = Metric(
     "FailedObjects",
     "Count",
     "gauge",
-    "Copies that are failed now: not repaired, and not older than what is kept of unsettled records.",
+    "Copies that are failed now: not repaired, and not older than what is kept of unsettled records. Those that no "
+    "retry repairs count for a day.",
     totals=(TOTAL, (SOURCE_BUCKET,)),
     open_name="crr_monitor_failed_objects",
     labels=(*_PAIR_LABELS, "reason"),
@@ -147,7 +149,8 @@ OLDEST_PENDING_AGE = Metric(
     "OldestPendingAge",
     "Seconds",
     "gauge",
-    "How long ago the oldest of the versions was written of which a copy is pending; 0 where none is.",
+    "How long ago the oldest of the versions was written of which a copy is pending; 0 where none is. CloudWatch's "
+    "total is without the pairs about which S3 gives no answer, of which CouldNotAsk tells.",
     per_pair=(PAIR,),
     open_name="crr_monitor_oldest_pending_seconds",
     labels=_PAIR_LABELS,

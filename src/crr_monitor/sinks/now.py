@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from crr_monitor.core.failures import explain
 from crr_monitor.core.model import Status
 from crr_monitor.core.statistics import SLOT_MS, UNKNOWN_REASON, Cell, shares
 from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS
@@ -22,7 +23,7 @@ from crr_monitor.stores.base import Query
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from crr_monitor.core.model import Record
+    from crr_monitor.core.model import Copy, Record
     from crr_monitor.core.statistics import Share
     from crr_monitor.stores.base import Store
 
@@ -31,6 +32,9 @@ FEW = 2_000
 
 LATE_MS = 5 * MINUTE_MS
 """Pending for longer than this is not just under way: what the growth of the backlog is measured by."""
+
+UNREPAIRABLE_MS = DAY_MS
+"""So long after it failed a copy counts as failed that no retry repairs; then it would only hide what can be mended."""
 
 RPO_WINDOW_MS = HOUR_MS
 NEWEST_WINDOW_MS = 2 * DAY_MS
@@ -65,16 +69,24 @@ Pair = tuple[str, str]
 
 
 class Now(Struct):
-    """All pairs that have something open, at one moment. ``shares`` are RPO shares (0..1) where there is any."""
+    """All pairs that have something open, at one moment. ``shares`` are RPO shares (0..1) where there is any.
+
+    ``silent`` are buckets about which S3 gives no answer.
+    """
 
     at: int
     pairs: dict[Pair, PairNow] = field(default_factory=dict)
     shares: dict[Pair, float] = field(default_factory=dict)
     share: float | None = None
+    silent: frozenset[str] = frozenset()
 
     def pair(self, source: str, destination: str) -> PairNow:
         """The pair's figures, to add to."""
         return self.pairs.setdefault((source, destination), PairNow())
+
+    def answers(self, pair: Pair) -> bool:
+        """Whether S3 answers about source and destination, so that what is pending there is known to be."""
+        return self.silent.isdisjoint(pair)
 
     @property
     def late(self) -> int:
@@ -91,8 +103,9 @@ def look(store: Store, now: int, *, overdue_ms: int, rpo_ms: int) -> Now:
     few = list(islice(_open(store), FEW + 1))
     if len(few) <= FEW:
         for record in few:
-            for share in shares(record):
-                _add(found, share, record.sort_at, overdue_ms)
+            for copy, share in zip(record.visible_copies, shares(record), strict=True):
+                if not _is_past(copy, now):
+                    _add(found, share, record.sort_at, overdue_ms)
     else:
         _add_cells(found, store, overdue_ms)
     _add_shares(found, store, rpo_ms)
@@ -102,6 +115,13 @@ def look(store: Store, now: int, *, overdue_ms: int, rpo_ms: int) -> Now:
 def _open(store: Store) -> Iterator[Record]:
     yield from store.records(Query(status=Status.FAILED))
     yield from store.records(Query(status=Status.PENDING))
+
+
+def _is_past(copy: Copy, now: int) -> bool:
+    """Whether it failed for good, and long enough ago; it stays FAILED, and is listed as that."""
+    reason = explain(copy.failure_reason)
+    hopeless = copy.status is Status.FAILED and reason is not None and not reason.retry
+    return hopeless and copy.failed_at is not None and now - copy.failed_at >= UNREPAIRABLE_MS
 
 
 def _add(found: Now, share: Share, at: int, overdue_ms: int) -> None:

@@ -117,9 +117,14 @@ def _count(totals: _Totals, cells: dict[CellKey, Cell]) -> None:
         for reason, count in cell.reasons.items():
             more = _grown(count, old.reasons.get(reason, 0) if old else 0)
             pair.failed[reason] = pair.failed.get(reason, 0) + more
-        for index, count in cell.lags.items():
-            more = _grown(count, old.lags.get(index, 0) if old else 0)
+        for index in cell.lags:
+            more = _grown(_unfailed(cell, index), _unfailed(old, index) if old else 0)
             pair.lags[index] = pair.lags.get(index, 0) + more
+
+
+def _unfailed(cell: Cell, index: int) -> int:
+    """Copies with a lag that had not failed before: of the others it is how long their repair took."""
+    return cell.lags.get(index, 0) - cell.repaired.get(index, 0)
 
 
 def _grown(new: int, old: int) -> int:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from crr_monitor.core.statistics import Share
-    from crr_monitor.sinks.metrics import Detail
     from crr_monitor.sinks.now import Amount, Now
+    from crr_monitor.sinks.words import Detail
 
 Names: TypeAlias = tuple[tuple[str, str], ...]
 """Dimensions with their values, in the order in which the metric declares them."""
@@ -106,7 +106,8 @@ def _add_copy(points: Points, before: Share | None, share: Share) -> None:
     if was is not Status.COMPLETED:
         points.add(metrics.REPLICATION_OBJECTS, 1, **names)
         points.add(metrics.REPLICATION_BYTES, share.size, **names)
-    if share.lag_bin is not None and (before is None or before.lag_bin is None):
+    # Of a copy that had failed the lag is how long its repair took, and a large repair is not slow replication.
+    if share.lag_bin is not None and not share.repaired and (before is None or before.lag_bin is None):
         lag_ms = lag.value_of(share.lag_bin)
         points.add(metrics.REPLICATION_LAG, significant(lag_ms / SECOND_MS), **names)
         if share.size and lag_ms:
@@ -126,7 +127,8 @@ def of_now(
     known = [each for each in pending.values() if each is not None]
     points.set(metrics.PENDING_OBJECTS, sum(each.objects for each in known))
     points.set(metrics.PENDING_BYTES, sum(each.bytes or 0 for each in known))
-    points.set(metrics.OLDEST_PENDING_AGE, max((_age(each, now.at) for each in known), default=0.0))
+    answering = [each for pair, each in pending.items() if now.answers(pair)]
+    points.set(metrics.OLDEST_PENDING_AGE, max((_age(each, now.at) for each in answering), default=0.0))
     for (source, destination), each in pending.items():
         names = {metrics.SOURCE_BUCKET: source, metrics.DEST_BUCKET: destination}
         points.set(metrics.PENDING_OBJECTS, each.objects if each else 0, **names)

@@ -22,15 +22,16 @@ from crr_monitor.core.notices import (
     decode_canaries,
     decode_unanswered,
     remember,
+    silent_buckets,
     told_from,
     unanswered_troubles,
 )
 from crr_monitor.core.times import HOUR_MS, MINUTE_MS, SECOND_MS
 from crr_monitor.process.figures import RPO_SECONDS
-from crr_monitor.sinks.metrics import Detail
 from crr_monitor.sinks.now import Now, look, newest_by_account
 from crr_monitor.sinks.points import Monitor, Point, of_monitor, of_now
 from crr_monitor.sinks.senders import SendError
+from crr_monitor.sinks.words import Detail
 from crr_monitor.stores.base import Counts
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def watch(store: Store, settings: Watch, senders: Sequence[Sender], now: int, un
     before = _remembered(store)
     state = look(store, now, overdue_ms=settings.overdue_ms, rpo_ms=settings.rpo_ms)
     unanswered = decode_unanswered(store.note(UNANSWERED_NOTE))
+    state.silent = silent_buckets(unanswered or ())
     counts = store.counts()
     late = [each for each in before.late if each[0] >= now - GROWTH_MS] + [(now, state.late)]
     sent, problems = _tell(store, [*troubles(state), *unanswered_troubles(unanswered or [])], settings, senders, now)
@@ -113,13 +115,16 @@ def watch(store: Store, settings: Watch, senders: Sequence[Sender], now: int, un
 
 
 def troubles(state: Now) -> list[Trouble]:
-    """What is wrong now: per pair what failed by reason, and what is overdue."""
+    """What is wrong now: per pair what failed by reason, and what is overdue.
+
+    Where S3 gives no answer nothing is told to be overdue: it is not known, and the missing answer is told.
+    """
     found = []
     for (source, destination), pair in sorted(state.pairs.items()):
         for reason, amount in sorted(pair.failed.items()):
             found.append(Trouble("failed", source, destination, reason, amount.objects, amount.bytes, amount.since))
         late = pair.overdue
-        if late.objects:
+        if late.objects and state.answers((source, destination)):
             found.append(Trouble("overdue", source, destination, "", late.objects, late.bytes, late.since))
     return found
 
