@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crr_monitor import config
+from crr_monitor import environment as reader
 from crr_monitor.config import SETTINGS, Config, ConfigError, Surroundings, load
 
 HOME = {"HOME": "/home/me", "USERPROFILE": "C:\\Users\\me"}
@@ -197,13 +198,15 @@ def test_folders_of_the_platforms(platform: str, environment: dict[str, str], da
 
 @given(st.sampled_from(SETTINGS), st.text())
 def test_every_value_is_taken_or_refused_by_name(setting: config.Setting, value: str) -> None:
-    """Any text for any setting gives a configuration, or an error that begins with the variable and the value."""
+    """Any text for any setting gives a configuration, or an error with the variable and (no secret's) value."""
     try:
         found = load({}, None, around(**{setting.variable: value}))
     except ConfigError as error:
-        assert str(error).startswith(f"{setting.variable} is {value!r}: ")  # noqa: PT017 - both outcomes are right
+        shown = "not one" if setting.kind == "secret" else repr(value)
+        assert str(error).startswith(f"{setting.variable} is {shown}: ")  # noqa: PT017 - both outcomes are right
     else:
-        assert isinstance(getattr(found, setting.name), int if setting.kind == "whole number" else Path | str)
+        kinds = {"whole number": int, "address": config.Address}
+        assert isinstance(getattr(found, setting.name), kinds.get(setting.kind, Path | str))
 
 
 def test_table_and_object_agree() -> None:
@@ -219,6 +222,37 @@ def test_configuration_is_frozen() -> None:
 
 
 def test_environment_is_read_at_one_place() -> None:
-    """The module mentions the process's environment once."""
-    tree = ast.parse(Path(config.__file__).read_text(encoding="utf-8"))
+    """The module that reads the process's environment mentions it once."""
+    tree = ast.parse(Path(reader.__file__).read_text(encoding="utf-8"))
     assert sum(isinstance(node, ast.Attribute) and node.attr == "environ" for node in ast.walk(tree)) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "host", "port", "text"),
+    [
+        ("127.0.0.1:9470", "127.0.0.1", 9470, "127.0.0.1:9470"),
+        ("localhost:0", "localhost", 0, "localhost:0"),
+        ("[::1]:80", "::1", 80, "[::1]:80"),
+    ],
+)
+def test_address(value: str, host: str, port: int, text: str) -> None:
+    """An address is a host and a port, with brackets around what has colons of its own; it is shown as it was given."""
+    found = load({"listen": value}, None, around()).listen
+    assert (found.host, found.port, str(found)) == (host, port, text)
+
+
+@pytest.mark.parametrize("value", ["9470", ":9470", "127.0.0.1", "::1:80", "127.0.0.1:65536", "http://here:80"])
+def test_address_that_is_none(value: str) -> None:
+    """An address without a host or a port, or with a port that cannot be, is refused with what is allowed."""
+    assert error_of({"listen": value}) == (
+        f"--listen is {value!r}: allowed is HOST:PORT, as in 127.0.0.1:9470 or [::1]:9470"
+    )
+
+
+def test_secret_is_never_shown() -> None:
+    """Neither the settings nor an error show the token."""
+    shown = "0123456789abcdef"
+    found = load({}, None, around(CRR_MONITOR_TOKEN=shown))
+    assert found.token == shown
+    assert shown not in repr(found)
+    assert error_of(CRR_MONITOR_TOKEN="") == "CRR_MONITOR_TOKEN is not one: allowed is a text that is not empty"

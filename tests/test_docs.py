@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import pytest
 
-from tools import make_reference, pages
+from crr_monitor import templates
+from crr_monitor.aws.parameters import check, declared
+from crr_monitor.core.reconcile import Cause
+from crr_monitor.sinks.metrics import ALL
+from tools import generated, make_reference, pages, permissions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +83,23 @@ def test_misspelt_call_is_found(arguments: list[str]) -> None:
         check_call(arguments)
 
 
+SHELL = [page for page in PAGES if any(each.kind == "sh" for each in pages.blocks(page.read_text(encoding="utf-8")))]
+
+
+@pytest.mark.parametrize("page", SHELL, ids=[page.name for page in SHELL])
+def test_shell_lines_are_shell(page: Path) -> None:
+    """What a page shows for the shell, and what no test can run as it needs AWS, is at least read by bash."""
+    for block in pages.blocks(page.read_text(encoding="utf-8")):
+        if block.kind == "sh":
+            told = subprocess.run(
+                ["bash", "-n", "-c", "\n".join(block.lines)],  # noqa: S607 - the reader's shell
+                capture_output=True,
+                encoding="utf-8",
+                check=False,
+            )
+            assert told.stderr == "", f"{page.name}:{block.line}"
+
+
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a shell finds the program under test by its name."""
@@ -121,6 +144,208 @@ def test_every_command_is_documented() -> None:
     names = [name for name, _, _ in make_reference.commands()]
     assert "crr-monitor ingest" in names
     assert [name for name in names if f"\n## {name}\n" not in text] == []
+
+
+DEPLOYING = [
+    (page, line, arguments)
+    for page in PAGES
+    for line, arguments in pages.calls(page.read_text(encoding="utf-8"))
+    if arguments[:1] == ["deploy"]
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "line", "arguments"), DEPLOYING, ids=[f"{page.name}-{line}" for page, line, _ in DEPLOYING]
+)
+def test_shown_parameters_are_allowed(page: Path, line: int, arguments: list[str]) -> None:
+    """Every template parameter that a page shows is one of that template, with a value that is allowed."""
+    del page, line
+    template = templates.text(templates.HUB if arguments[1] == "hub" else templates.AGENT)
+    given = [value for option, value in pairwise(arguments) if option == "--parameter"]
+    assert len(check(declared(template), given)) == len(given)
+
+
+@pytest.mark.parametrize(("word", "part"), [("output", "Outputs"), ("resource", "Resources")])
+def test_first_hour_names_what_the_hub_has(word: str, part: str) -> None:
+    """Outputs and resources that the first hour's commands look up are in the hub's template."""
+    text = (pages.ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8")
+    named = set(re.findall(rf"\b{word} ([A-Z]\w+)", text))
+    assert named
+    assert named - permissions.load(templates.text(templates.HUB))[part].keys() == set()
+
+
+MADE = [page for page in PAGES if list(generated.parts(page.read_text(encoding="utf-8")))]
+
+
+@pytest.mark.parametrize("page", MADE, ids=[page.name for page in MADE])
+def test_made_parts_are_current(page: Path) -> None:
+    """Tables of the templates and outputs of commands are on the page as they would be made now."""
+    assert not generated.stale(page), "run `python3 dev.py docs`"
+
+
+def test_every_part_is_on_one_page() -> None:
+    """Whatever can be made stands on exactly one page."""
+    found = [name for page in MADE for name, _ in generated.parts(page.read_text(encoding="utf-8"))]
+    assert sorted(found) == sorted(generated.PARTS)
+
+
+def test_part_is_made_anew() -> None:
+    """What is between the comments is replaced, what is around them stays, and doing it again changes nothing."""
+    make = {"sum": lambda: "2\n"}
+    after = generated.renewed("a\n<!-- made: sum -->\n1\n\n<!-- end of sum -->\nb\n", make)
+    assert after == "a\n<!-- made: sum -->\n\n2\n\n<!-- end of sum -->\nb\n"
+    assert generated.renewed(after, make) == after
+
+
+def test_unknown_part_is_an_error() -> None:
+    """A part with a name that nothing makes is not passed over."""
+    with pytest.raises(KeyError, match="product"):
+        generated.renewed("<!-- made: product -->\n<!-- end of product -->\n", {})
+
+
+CONDITIONS: dict[str, Any] = {
+    "Conditions": {
+        "Makes": {"Fn::And": [{"Fn::Equals": [{"Ref": "Source"}, "Trail"]}, {"Fn::Equals": [{"Ref": "Trail"}, "New"]}]},
+        "Reads": {"Fn::Not": [{"Fn::Equals": [{"Ref": "Source"}, "Trail"]}]},
+        "Either": {"Fn::Or": [{"Condition": "Reads"}, {"Fn::Equals": [{"Ref": "Key"}, ""]}]},
+        "Listed": {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "Accounts"}]}, ""]}]},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Makes", "`Source` Trail and `Trail` New"),
+        ("Reads", "`Source` other than Trail"),
+        ("Either", "`Source` other than Trail or no `Key`"),
+        ("Listed", "`Accounts`"),
+    ],
+)
+def test_conditions_in_words(name: str, words: str) -> None:
+    """A template's condition is told by its parameters and their values."""
+    assert permissions.when(CONDITIONS, name) == words
+
+
+def test_unknown_resource_is_an_error() -> None:
+    """A type of resource of which nobody said what deploying it takes is not left out of the page."""
+    template = {"Resources": {"Base": {"Type": "AWS::Moon::Base"}, "SetUp": {"Type": "Custom::SetUp"}}}
+    with pytest.raises(LookupError, match=r"add AWS::Moon::Base to DEPLOYING in tools/permissions\.py"):
+        permissions.deploying_table([template])
+
+
+@pytest.mark.parametrize(
+    ("limits", "allowed"),
+    [
+        ({"AllowedValues": ["a", "b"]}, "`a`, `b`"),
+        ({"MinValue": 1, "MaxValue": 9}, "1 to 9"),
+        ({"MinValue": 1}, "1 or more"),
+        ({"ConstraintDescription": "a|b"}, "a\\|b"),
+        ({}, "any text"),
+    ],
+)
+def test_parameters_in_words(limits: dict[str, Any], allowed: str) -> None:
+    """A parameter's row tells its default and what it may be."""
+    groups = {"AWS::CloudFormation::Interface": {"ParameterGroups": [{"Label": {"default": "G"}, "Parameters": ["P"]}]}}
+    parameter = {"Type": "String", "Default": "", "Description": "What\nit is.", **limits}
+    table = generated.parameters({"Metadata": groups, "Parameters": {"P": parameter}})
+    assert table.splitlines()[-1] == f"| `P` | empty | {allowed} | What it is. |"
+
+
+ALARM: dict[str, Any] = {
+    "Namespace": "CRRMonitor",
+    "MetricName": "Age",
+    "Statistic": "Maximum",
+    "Period": 300,
+    "EvaluationPeriods": 3,
+    "Threshold": 3_600_000,
+    "ComparisonOperator": "GreaterThanThreshold",
+    "TreatMissingData": "ignore",
+    "AlarmDescription": "It is\nlate.",
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "`Age` above 3,600,000 for 15 minutes"),
+        ({"DatapointsToAlarm": 2}, "`Age` above 3,600,000 in 2 of 3 times 5 minutes"),
+        ({"Threshold": {"Ref": "Most"}}, "`Age` above `Most` for 15 minutes"),
+        (
+            {"Statistic": "SampleCount", "ComparisonOperator": "LessThanThreshold"},
+            "number of values of `Age` below 3,600,000 for 15 minutes",
+        ),
+        (
+            {"Dimensions": [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["Queue", "QueueName"]}}]},
+            "`Age` of `Queue` above 3,600,000 for 15 minutes",
+        ),
+        (
+            {"Dimensions": [{"Name": "T", "Value": {"Fn::If": ["Named", "given", {"Ref": "Topic"}]}}]},
+            "`Age` of `Topic` above 3,600,000 for 15 minutes",
+        ),
+    ],
+)
+def test_alarms_in_words(more: dict[str, Any], words: str) -> None:
+    """An alarm's row tells its condition, what becomes of it without data, and its text."""
+    properties = {**ALARM, **more}
+    table = generated.alarms({"Resources": {"Late": {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}}})
+    assert table.splitlines()[-1] == f"| `Late` | {words} | stays | It is late. |"
+
+
+def test_metrics_in_words() -> None:
+    """The table has every metric once, with its name in CloudWatch, its dimensions, and its name in OpenMetrics."""
+    rows = generated.metrics().splitlines()[2:]
+    assert len(rows) == len(ALL)
+    assert rows[0] == (
+        "| `ReplicationObjects` | all together | `SourceBucket` and `DestBucket` | Count "
+        "| `crr_monitor_replicated_objects_total`<br>`{source, destination}` "
+        "| Copies that arrived at their destination. |"
+    )
+
+
+def test_long_lines_are_folded() -> None:
+    """A shell line that is too long goes on before an option, and is the same to the shell."""
+    line = f"aws do --one {'a' * 60} --two {'b' * 60} --three c"
+    assert generated.folded(line) == f"aws do --one {'a' * 60} \\\n  --two {'b' * 60} --three c"
+    assert generated.folded("aws do --one a") == "aws do --one a"
+
+
+def test_service_page_tells_every_answer() -> None:
+    """The table of the webhook's answers has each status with which it answers, and no other."""
+    told = re.findall(r"^\| (\d{3}) \|", (pages.ROOT / "docs" / "serve.md").read_text(encoding="utf-8"), re.MULTILINE)
+    answers = vars(pytest.importorskip("crr_monitor.serve.webhook"))
+    names = ("OK", "BAD", "UNAUTHORIZED", "FORBIDDEN", "TIMEOUT", "TOO_LARGE", "WRONG_KIND", "TOO_MANY", "UNAVAILABLE")
+    assert [int(each) for each in told] == [answers[name] for name in names]
+
+
+def test_reconcile_page_tells_every_cause() -> None:
+    """The page on asking S3 has each cause for which it could not be asked, and no other."""
+    page = (pages.ROOT / "docs" / "reconcile.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)
+    assert sorted(told) == sorted(get_args(Cause))
+
+
+ACTION_OF = {
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectVersions": "s3:ListBucketVersions",
+    "s3:DeleteObjects": "s3:DeleteObjectVersion",
+    "s3:ListBuckets": "s3:ListAllMyBuckets",
+    "s3:GetBucketReplication": "s3:GetReplicationConfiguration",
+}
+"""Operations whose permission has another name (Service Authorization Reference)."""
+
+
+@pytest.mark.parametrize("module", ["aws/artifacts.py", "aws/stacks.py", "aws/discovery.py", "cli/discover.py"])
+def test_deploying_tells_every_call(module: str) -> None:
+    """Each operation that deploying and discovering call is among the permissions for deploying, by its action."""
+    source = (pages.ROOT / "src" / "crr_monitor" / module).read_text(encoding="utf-8")
+    called = set(re.findall(r"\"((?:cloudformation|lambda|s3):[A-Z]\w+)", source))
+    needed = {ACTION_OF.get(name, name) for name in called}
+    page = (pages.ROOT / "docs" / "permissions.md").read_text(encoding="utf-8")
+    told = page.partition("## Permissions for deploying")[2]
+    assert needed
+    assert [name for name in sorted(needed) if f"`{name}`" not in told] == []
 
 
 PAGE = """\

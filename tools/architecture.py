@@ -44,7 +44,8 @@ CLOCKS = {"now", "utcnow", "today"}
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": (),
-    "config": ("crr_monitor.core",),
+    "environment": (),
+    "config": ("crr_monitor.core", "crr_monitor.environment"),
     "decode": ("crr_monitor.core",),
     "stores": ("crr_monitor.core",),
     "sources": ("crr_monitor.core",),
@@ -57,19 +58,52 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     # Its truth is worked out independently, so that comparing it with a store can find a wrong merge.
     "simulate": ("crr_monitor.core.times", "crr_monitor.core.model"),
+    "sinks": ("crr_monitor.core", "crr_monitor.stores.base", "crr_monitor.process.figures"),
     "cost": ("crr_monitor.core",),
     "aws": ("crr_monitor.core",),
+    "history": (
+        "crr_monitor.core",
+        "crr_monitor.decode",
+        "crr_monitor.sources",
+        "crr_monitor.process",
+        "crr_monitor.stores.base",
+        "crr_monitor.stores.packed",
+    ),
     "templates": (),
+    "dashboards": (),
     "lambdas": (
         "crr_monitor.core",
-        "crr_monitor.config",
+        "crr_monitor.environment",
         "crr_monitor.decode",
         "crr_monitor.process",
         "crr_monitor.stores",
         "crr_monitor.aws",
+        "crr_monitor.sinks",
     ),
-    # A local AWS for tests: it knows nothing of the product, and nothing of the product knows it.
+    # A local AWS for the demo and the tests: it knows nothing of the product, and only the demo knows it.
     "sandbox": (),
+    "demo": (
+        "crr_monitor.core",
+        "crr_monitor.stores",
+        "crr_monitor.process",
+        "crr_monitor.aws",
+        "crr_monitor.lambdas",
+        "crr_monitor.templates",
+        "crr_monitor.sandbox",
+    ),
+    # Templates and the page's own files: it is given values, and asks nobody.
+    "web": ("crr_monitor.core",),
+    "serve": (
+        "crr_monitor.core",
+        "crr_monitor.config",
+        "crr_monitor.stores",
+        "crr_monitor.sources",
+        "crr_monitor.process",
+        "crr_monitor.sinks",
+        "crr_monitor.aws",
+        "crr_monitor.history",
+        "crr_monitor.web",
+    ),
     "cli": ("crr_monitor",),
     "__main__": ("crr_monitor.cli",),
     "__init__": (),
@@ -79,7 +113,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 MAY_CATCH_ALL = ("crr_monitor/cli/main.py",)
 """Files at the edge of the process, where an unknown error becomes a message and an exit status."""
 
-MAY_READ_ENVIRONMENT = ("crr_monitor/config.py",)
+MAY_READ_ENVIRONMENT = ("crr_monitor/environment.py",)
 SDKS = ("boto3", "botocore")
 
 LONGEST_MODULE = 500

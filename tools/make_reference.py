@@ -1,4 +1,7 @@
-"""Print docs/reference.md: every command with its help, every setting. ``--write`` writes it, ``--check`` compares."""
+"""Print docs/reference.md: every command with its help, every setting. ``--write`` writes it, ``--check`` compares.
+
+``--write`` also writes the made parts of all other pages (:mod:`tools.generated`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tools import generated, saved_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,8 +98,10 @@ def main(arguments: list[str]) -> int:
     """Print, write or compare the page; gives the exit status."""
     page = reference()
     if arguments == ["--write"]:
+        saved_queries.write()
         PAGE.write_text(page, encoding="utf-8")
-    elif arguments == ["--check"]:
+        return generated.main(["--write"])
+    if arguments == ["--check"]:
         if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
             print("docs/reference.md differs from the program: run `python3 dev.py docs`", file=sys.stderr)
             return 1

@@ -1,21 +1,22 @@
 """The settings: one frozen object, parsed once from a TOML file, the environment and flags, in rising precedence.
 
-Nothing else of the product reads the environment, but for shell completion, which click answers by itself when the
-shell sets ``_CRR_MONITOR_COMPLETE``.
+The environment is read by :mod:`crr_monitor.environment`, but for shell completion, which click answers by itself when
+the shell sets ``_CRR_MONITOR_COMPLETE``.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Struct
+
+from crr_monitor.environment import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +30,8 @@ STORE_FILE = "monitor.db"
 CONFIG_FILE = "config.toml"
 SQLITE = "sqlite:///"
 DYNAMODB = "dynamodb://"
+S3 = "s3://"
+NO_ARCHIVE = "off"
 DYNAMODB_FORM = f"{DYNAMODB}TABLE[?region=R&endpoint=URL&statistics=TABLE]"
 
 _TABLE = re.compile(r"dynamodb://([A-Za-z0-9_.-]{3,255})(\?[^#\0]*)?", re.ASCII)
@@ -36,8 +39,10 @@ _TABLE = re.compile(r"dynamodb://([A-Za-z0-9_.-]{3,255})(\?[^#\0]*)?", re.ASCII)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\ is a drive
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):([0-9]{1,5})", re.ASCII)
+_HIGHEST_PORT = 65_535
 
-Kind: TypeAlias = Literal["store", "file", "whole number"]
+Kind: TypeAlias = Literal["store", "file", "archive", "whole number", "address", "secret"]
 
 
 class ConfigError(Exception):
@@ -69,7 +74,12 @@ class Setting(Struct, frozen=True):
         """What it may be, in words."""
         if self.kind == "whole number":
             return f"a whole number from {self.low} to {self.high}"
-        return f"{SQLITE}PATH, {DYNAMODB_FORM}, or the path of a file" if self.kind == "store" else "the path of a file"
+        return {
+            "store": f"{SQLITE}PATH, {DYNAMODB_FORM}, or the path of a file",
+            "archive": f"the path of a folder, {S3}BUCKET/PREFIX, or {NO_ARCHIVE}",
+            "address": "HOST:PORT, as in 127.0.0.1:9470 or [::1]:9470",
+            "secret": "a text that is not empty",
+        }.get(self.kind, "the path of a file")
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -116,14 +126,63 @@ SETTINGS: tuple[Setting, ...] = (
         "where messages go that could not be understood",
         "--rejects",
     ),
+    Setting(
+        "archive",
+        "archive",
+        "none",
+        "the archive that `serve` and `ingest` feed, and that `query` and `report` read;"
+        f" {NO_ARCHIVE}: the store stops keeping what would go there",
+        "--archive",
+    ),
+    Setting(
+        "listen",
+        "address",
+        "127.0.0.1:9470",
+        "where `serve` listens; other addresses than this machine's own also need --allow-remote",
+        "--listen",
+    ),
+    Setting(
+        "token_file",
+        "file",
+        "none",
+        "the file with the token that senders of events have to show to `serve`",
+        "--token-file",
+    ),
+    Setting(
+        "notify_url",
+        "secret",
+        "none",
+        "an http:// or https:// address to which `serve` posts what people have to know, as JSON",
+    ),
+    Setting("token", "secret", "none", "the token itself, where there is no token_file"),
 )
 """Every setting, declared once: the reference is made from this table."""
+
+
+class Address(Struct, frozen=True):
+    """Where to listen: a name or number of this machine, and a port (0: any that is free)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Secret(str):
+    """A text that is not shown by accident."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'...'"
 
 
 class Config(Struct, frozen=True, kw_only=True):
     """The settings as they are in force. See :data:`SETTINGS` for what they mean.
 
-    ``store`` is a file of SQLite, or as text the address of a DynamoDB table.
+    ``store`` is a file of SQLite, or as text the address of a DynamoDB table. ``archive`` is the path of a folder, or
+    an address of S3, or :data:`NO_ARCHIVE`.
     """
 
     store: Path | str
@@ -132,6 +191,11 @@ class Config(Struct, frozen=True, kw_only=True):
     unsettled_days: int
     statistics_days: int
     rpo_seconds: int
+    archive: str | None = None
+    listen: Address = Address("127.0.0.1", 9470)
+    token_file: Path | None = None
+    token: Secret | None = None
+    notify_url: Secret | None = None
 
 
 class Surroundings(Struct, frozen=True):
@@ -170,7 +234,7 @@ class Surroundings(Struct, frozen=True):
 
 def surroundings() -> Surroundings:
     """Those of this process."""
-    return Surroundings(dict(os.environ), sys.platform)
+    return Surroundings(environment(), sys.platform)
 
 
 def load(flags: Mapping[str, Any], file: str | None = None, around: Surroundings | None = None) -> Config:
@@ -239,13 +303,14 @@ def _check_known(given: Iterable[str], known: list[str], what: str) -> None:
             raise ConfigError(message)
 
 
-def _parse(setting: Setting, value: object, where: str, *, flag: bool = False) -> Path | str | int:
+def _parse(setting: Setting, value: object, where: str, *, flag: bool = False) -> Path | str | int | Address:
     if setting.kind == "store" and isinstance(value, str) and _TABLE.fullmatch(value):
         return value
-    parsed = _whole_number(setting, value) if setting.kind == "whole number" else _path(setting, value)
+    parsed = _PARSERS[setting.kind](setting, value)
     if parsed is not None:
         return parsed
-    message = f"{where} is {value!r}: allowed is {setting.allowed}"
+    shown = "not one" if setting.kind == "secret" else repr(value)
+    message = f"{where} is {shown}: allowed is {setting.allowed}"
     raise ConfigError(message, flag=flag)
 
 
@@ -269,3 +334,31 @@ def _path(setting: Setting, value: object) -> Path | None:
         return Path(value).expanduser()
     except RuntimeError:  # ~nobody
         return None
+
+
+def _archive(setting: Setting, value: object) -> str | None:
+    if isinstance(value, str) and (value == NO_ARCHIVE or re.match(rf"{S3}[^/]", value)):
+        return value
+    path = None if isinstance(value, str) and _SCHEME.match(value) else _path(setting, value)
+    return None if path is None else str(path)
+
+
+def _address(_setting: Setting, value: object) -> Address | None:
+    found = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found[3]) > _HIGHEST_PORT:
+        return None
+    return Address(found[1] or found[2], int(found[3]))
+
+
+def _secret(_setting: Setting, value: object) -> Secret | None:
+    return Secret(value) if isinstance(value, str) and value else None
+
+
+_PARSERS: dict[Kind, Callable[[Setting, object], Path | str | int | Address | None]] = {
+    "store": _path,
+    "file": _path,
+    "archive": _archive,
+    "whole number": _whole_number,
+    "address": _address,
+    "secret": _secret,
+}

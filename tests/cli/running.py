@@ -95,7 +95,8 @@ def look(*arguments: str, columns: int = 80) -> str:
     """What appears on a terminal of so many columns: both streams, with all control sequences."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    terminal = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    # The terminal says how wide it is; a caller's variables would say it louder.
+    terminal = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "COLUMNS": str(columns), "LINES": "50"}
     with subprocess.Popen(
         command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**terminal)
     ) as process:

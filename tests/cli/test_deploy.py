@@ -22,7 +22,7 @@ from crr_monitor.stores.base import Batch
 from crr_monitor.stores.dynamodb import open_store
 from crr_monitor.stores.dynamodb_tables import create_tables
 from tests.aws.making import AGENT, HOME, HUB, TOKEN, deny, make_bucket, replicate, replicated_pair
-from tests.cli.running import FAILED, OK, USAGE
+from tests.cli.running import FAILED, INTERRUPTED, OK, USAGE
 from tests.factories import ONE_WAY, merged_by_version, replica, user_write
 
 pytest.importorskip("ministack")
@@ -283,6 +283,70 @@ def test_dry_run_changes_nothing(sandbox: Sandbox, small: dict[str, str], told: 
     assert (stacks(sandbox), buckets(sandbox)) == ([], [])
 
 
+def test_long_template_leaves_nothing_of_a_dry_run(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """A template too long to be sent goes by the bucket; a dry run leaves neither, or the bucket as it was."""
+    small[templates.HUB] += "#" * 60_000
+    _, err = told.run("deploy", "hub", "--region", HOME, "--dry-run")
+    assert "  Add     Queue (AWS::SQS::Queue)" in err.splitlines()
+    assert (stacks(sandbox), buckets(sandbox)) == ([], [])
+    make_bucket(sandbox, ARTIFACTS)
+    told.run("deploy", "hub", "--region", HOME, "--dry-run")
+    assert sandbox.client("s3", HUB, HOME).list_object_versions(Bucket=ARTIFACTS).get("Versions", []) == []
+    assert buckets(sandbox) == [ARTIFACTS]
+
+
+def test_long_template_is_kept_beside_the_code(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """A stack with a long template is made, and template and code are in the bucket."""
+    small[templates.HUB] += "#" * 60_000
+    told.run("deploy", "hub", "--region", HOME, "-y")
+    assert stacks(sandbox) == ["crr-monitor"]
+    there = sandbox.client("s3", HUB, HOME).list_objects_v2(Bucket=ARTIFACTS)["Contents"]
+    assert sorted(each["Key"].partition(".")[2] for each in there) == ["template", "zip"]
+
+
+WITH_TRAIL = SMALL_HUB.replace("  Seconds:\n", "  Trail:\n    Type: String\n    Default: Create\n  Seconds:\n")
+
+
+def five_trails(sandbox: Sandbox, own: str = "t0") -> None:
+    """As many trails as CloudTrail allows in a Region."""
+    make_bucket(sandbox, "logs")
+    for name in (own, "t1", "t2", "t3", "t4"):
+        sandbox.client("cloudtrail", HUB, HOME).create_trail(Name=name, S3BucketName="logs", IsMultiRegionTrail=True)
+
+
+def test_no_room_for_a_trail(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """Where a Region has five trails, a stack that wants one more is refused before anything is proposed."""
+    small[templates.HUB] = WITH_TRAIL
+    five_trails(sandbox)
+    _, err = told.run("deploy", "hub", "--region", HOME, "-y", status=FAILED)
+    assert err == (
+        f"crr-monitor: {HOME} has 5 trails, which is all that CloudTrail allows: choose Trail Existing, remove a trail,"
+        " or choose EventSource EventBridge\n"
+    )
+    assert (stacks(sandbox), ARTIFACTS in buckets(sandbox)) == ([], False)
+    told.run("deploy", "hub", "--region", HOME, "-y", "--parameter", "EventSource=EventBridge")
+    assert stacks(sandbox) == ["crr-monitor"]
+
+
+def test_a_stack_that_has_its_trail(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """A stack whose own trail is one of the five can be changed."""
+    small[templates.HUB] = WITH_TRAIL
+    told.run("deploy", "hub", "--region", HOME, "-y")
+    (stack,) = sandbox.client("cloudformation", HUB, HOME).describe_stacks(StackName="crr-monitor")["Stacks"]
+    five_trails(sandbox, "crr-monitor-" + stack["StackId"].rpartition("-")[2])
+    told.run("deploy", "hub", "--region", HOME, "-y", "--parameter", "Seconds=60")
+
+
+def test_trails_that_cannot_be_asked(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """Not knowing whether there is room is said, and is no reason to refuse."""
+    small[templates.HUB] = WITH_TRAIL
+    deny(sandbox, service="cloudtrail", operation="DescribeTrails", region=HOME)
+    _, err = told.run("deploy", "hub", "--region", HOME, "-y")
+    assert err.startswith(
+        "whether there is room for another trail is not known: cloudtrail:DescribeTrails: AccessDenied"
+    )
+
+
 def test_update_keeps_what_is_not_named(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
     """A parameter that an update does not name keeps its value, and the same again has nothing to change."""
     del small
@@ -456,6 +520,94 @@ def test_missing_boto3(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
         assert err == f"crr-monitor: {what} needs boto3: pip install 'crr-monitor[aws]'\n"
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "code", "cure"),
+    [
+        (
+            "cloudformation",
+            "ExecuteChangeSet",
+            "InvalidChangeSetStatus",
+            "somebody else changes the same at this moment",
+        ),
+        (
+            "cloudformation",
+            "CreateChangeSet",
+            "AlreadyExistsException",
+            "somebody else changes the same at this moment",
+        ),
+        ("cloudformation", "CreateChangeSet", "LimitExceededException", "a quota of this account is used up"),
+        ("cloudformation", "DescribeStacks", "ThrottlingException", "run the same command again in a minute"),
+        ("s3", "HEAD", "SlowDown", "run the same command again in a minute"),
+        ("cloudformation", "DescribeStacks", "OptInRequired", "enable the Region for this account first"),
+    ],
+)
+def test_what_aws_says_has_its_cure(  # noqa: PLR0913, PLR0917 - a table
+    service: str, operation: str, code: str, cure: str, sandbox: Sandbox, small: dict[str, str], told: Told
+) -> None:
+    """What AWS refuses ends in one line with what to do; of a proposal that was not begun nothing stays."""
+    del small
+    status = 503 if code == "SlowDown" else 400
+    sandbox.fault("error", match={"service": service, "operation": operation}, code=code, status=status)
+    _, err = told.run("deploy", "hub", "--region", HOME, "-y", status=FAILED)
+    assert cure in err.splitlines()[-1]
+    sandbox.end_fault()
+    assert bool(stacks(sandbox)) is (operation == "ExecuteChangeSet")
+
+
+def test_the_reason_is_not_hidden(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """Where a proposal cannot be taken back either, that is a warning, and the last line is why it had to be."""
+    del small
+    deny(sandbox, service="s3", operation="PUT", resource="ab.zip")
+    deny(sandbox, service="cloudformation", operation="DeleteChangeSet")
+    _, err = told.run("deploy", "hub", "--region", HOME, "-y", status=FAILED)
+    warning, reason = err.splitlines()[-2:]
+    assert warning.startswith(
+        "crr-monitor: warning: the proposed change stays, it does nothing: delete change set arn:"
+    )
+    assert reason.startswith(f"crr-monitor: s3:PutObject to {ARTIFACTS}: AccessDenied: ")
+
+
+def test_interrupted(sandbox: Sandbox, small: dict[str, str], told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the stack is made: CloudFormation goes on, that is said, and the same command goes on from there."""
+    del small
+    before = deploy.tell
+
+    def interrupt(_event: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy, "tell", interrupt)
+    _, err = told.run("deploy", "hub", "--region", HOME, "-y", status=INTERRUPTED)
+    assert "CloudFormation goes on by itself: run the same command again to see how it ended" in err.splitlines()
+    monkeypatch.setattr(deploy, "tell", before)
+    client = sandbox.client("cloudformation", HUB, HOME)
+    client.get_waiter("stack_create_complete").wait(StackName="crr-monitor", WaiterConfig={"Delay": 1})
+    _, err = told.run("deploy", "hub", "--region", HOME, "-y")
+    assert err.splitlines()[0] == f"stack crr-monitor in account {HUB}, {HOME}: nothing to change"
+
+
+def test_dry_run_of_an_agent(
+    sandbox: Sandbox, small: dict[str, str], told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan of an agent shows its parameters and resources, and nothing is made in its account."""
+    del small
+    sign_in(monkeypatch, AGENT)
+    code = f"crr-monitor-artifacts-{AGENT}-{HOME}"
+    given = [f"HubAccount={HUB}", f"HubToken={TOKEN}", "HubBusArn=bus", "HubRoleArns=role"]
+    options = [part for each in given for part in ("--parameter", each)]
+    _, err = told.run("deploy", "agent", "--region", HOME, "--dry-run", *options)
+    assert err.splitlines() == [
+        f"create stack crr-monitor (agent) in account {AGENT}, {HOME}:",
+        f"  HubAccount = {HUB}",
+        "  HubBusArn = bus",
+        "  HubRoleArns = role",
+        f"  HubToken = {TOKEN}",
+        f"  Make    bucket {code} for the functions' code: encrypted, private, versioned; it stays",
+        "  Add     Queue (AWS::SQS::Queue)",
+        "this was a dry run: nothing was changed",
+    ]
+    assert (stacks(sandbox, AGENT), buckets(sandbox, AGENT)) == ([], [])
+
+
 # Removing -------------------------------------------------------------------------------------------------------------
 
 
@@ -470,7 +622,7 @@ def test_destroying_says_what_goes_and_what_stays(sandbox: Sandbox, small: dict[
     assert lines[:6] == [
         f"remove stack crr-monitor (hub, CREATE_COMPLETE) in account {HUB}, {HOME}:",
         "    1  AWS::SQS::Queue",
-        "  and the rules, topics and queues that its set-up made in all Regions",
+        "  and the trail, rules, topics and queues that its set-up made in all Regions",
         f"  bucket {logs}: stays, with what is in it (--purge removes it)",
         f"  bucket {ARTIFACTS}: stays, with what is in it (--purge removes it)",
         "  agents in other accounts stay, and fail to reach it: destroy them first, with their credentials",
@@ -506,7 +658,67 @@ def test_destroying_nothing(sandbox: Sandbox, told: Told) -> None:
     """Where there is no stack, that is said, and it is no error."""
     del sandbox
     line = f"there is no stack crr-monitor in account {HUB}, {HOME}: nothing to remove\n"
-    assert told.run("destroy", "hub", "--region", HOME) == ("", line)
+    more = "(--purge looks for buckets that removed stacks have left)\n"
+    assert told.run("destroy", "hub", "--region", HOME) == ("", line + more)
+
+
+def test_purging_after_the_stack_is_gone(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """``--purge`` finds what removed stacks have left by what is in it, and leaves what others have or need."""
+    del small
+    told.run("deploy", "hub", "--region", HOME, "-y")
+    s3 = sandbox.client("s3", HUB, HOME)
+    (logs,) = [name for name in buckets(sandbox) if name != ARTIFACTS]
+    make_bucket(sandbox, "mine")
+    for name, token in ((logs, TOKEN), ("mine", "elsewhere")):
+        s3.put_bucket_policy(Bucket=name, Policy=trail_policy(name, f"crr-monitor-{token}"))
+    told.run("destroy", "hub", "--region", HOME, "-y")
+    _, err = told.run("destroy", "hub", "--region", HOME)
+    assert err.splitlines()[1:] == ["(--purge looks for buckets that removed stacks have left)"]
+    _, err = told.run("destroy", "hub", "--region", HOME, "--purge", "-y")
+    assert err.splitlines()[1:4] == [
+        "but removed stacks have left:",
+        f"  bucket {logs}: log files of trail crr-monitor-{TOKEN}, whose stack is gone; removed with all that is in it",
+        f"  bucket {ARTIFACTS}: functions' code, which no stack needs any more; removed with all that is in it",
+    ]
+    assert buckets(sandbox) == ["mine"]
+    _, err = told.run("destroy", "hub", "--region", HOME, "--purge", "-y")
+    assert err.splitlines()[1:] == ["no bucket is left of removed stacks"]
+
+
+def test_purging_leaves_a_living_stacks_buckets(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """The log bucket and the code of a stack that is there are not taken for left, whatever its name is."""
+    del small
+    told.run("deploy", "hub", "--region", HOME, "-y", "--stack-name", "other")
+    (logs,) = [name for name in buckets(sandbox) if name != ARTIFACTS]
+    (stack,) = sandbox.client("cloudformation", HUB, HOME).describe_stacks(StackName="other")["Stacks"]
+    policy = trail_policy(logs, f"crr-monitor-{stack['StackId'].rpartition('-')[2]}")
+    sandbox.client("s3", HUB, HOME).put_bucket_policy(Bucket=logs, Policy=policy)
+    _, err = told.run("destroy", "hub", "--region", HOME, "--purge", "-y")
+    assert err.splitlines()[1:] == ["no bucket is left of removed stacks"]
+    assert sorted(buckets(sandbox)) == sorted([logs, ARTIFACTS])
+
+
+def test_what_is_left_is_not_guessed(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """A bucket that cannot be asked whose it is stays, and is named."""
+    del small
+    make_bucket(sandbox, "closed")
+    deny(sandbox, service="s3", operation="GET", resource="closed")
+    _, err = told.run("destroy", "hub", "--region", HOME, "--purge", "-y")
+    assert "crr-monitor: warning: bucket closed could not be asked whose it is: s3:GetBucketPolicy of closed" in err
+    assert buckets(sandbox) == ["closed"]
+
+
+def trail_policy(bucket: str, trail: str) -> str:
+    """What in the policy of a log bucket names its trail."""
+    statement = {
+        "Sid": "CloudTrailWrites",
+        "Effect": "Allow",
+        "Principal": {"Service": "cloudtrail.amazonaws.com"},
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{bucket}/AWSLogs/{HUB}/*",
+        "Condition": {"StringEquals": {"aws:SourceArn": f"arn:aws:cloudtrail:{HOME}:{HUB}:trail/{trail}"}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def test_destroying_asks(sandbox: Sandbox, small: dict[str, str], told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

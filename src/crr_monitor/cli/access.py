@@ -23,12 +23,25 @@ F = TypeVar("F", bound="Callable[..., Any]")
 NEEDS_AWS = "\b\n    It needs the extra aws: pip install 'crr-monitor[aws]'"
 SIGN_IN = "sign in (`aws sso login`, `aws configure`), or name a profile with --profile"
 
+SOMEBODY_ELSE = (
+    "somebody else changes the same at this moment: wait until that is over, then run the same command again"
+)
+BUSY = "AWS is busy, or too much is asked of it at once: run the same command again in a minute"
+
 _BY_CODE = {
     "ExpiredToken": "the credentials have expired: " + SIGN_IN,
     "ExpiredTokenException": "the credentials have expired: " + SIGN_IN,
     "RequestExpired": "the credentials have expired, or this machine's clock is wrong",
     "SignatureDoesNotMatch": "the secret key is wrong: " + SIGN_IN,
     "InvalidAccessKeyId": "the access key does not exist: " + SIGN_IN,
+    "InvalidChangeSetStatus": SOMEBODY_ELSE,
+    "ChangeSetNotFound": SOMEBODY_ELSE,
+    "AlreadyExistsException": SOMEBODY_ELSE,
+    "BucketAlreadyExists": "another account has a bucket of that name: name one of yours with --artifacts-bucket",
+    "OperationAborted": SOMEBODY_ELSE,
+    "LimitExceededException": "a quota of this account is used up: remove something, or ask for more in Service Quotas",
+    "TooManyBuckets": "a quota of this account is used up: remove something, or ask for more in Service Quotas",
+    **dict.fromkeys(("Throttling", "ThrottlingException", "RequestLimitExceeded", "SlowDown", "503"), BUSY),
     "OptInRequired": "enable the Region for this account first, or name another one with --region",
 }
 _INVALID = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure", "InvalidToken"})
@@ -78,14 +91,13 @@ class Access(Struct, frozen=True):
 def aws_options(function: F) -> F:
     """Add ``--region``, ``--profile`` and ``--endpoint-url`` to a command."""
     for option in (
-        click.option("--endpoint-url", metavar="URL", hidden=True, help="A local AWS, to which all calls go."),
+        click.option("--endpoint-url", metavar="URL", help="A local AWS, to which all calls go."),
         click.option(
             "--profile",
             metavar="NAME",
-            hidden=True,
             help="The profile with the credentials. Default: as the AWS CLI has.",
         ),
-        click.option("--region", metavar="REGION", hidden=True, help="The AWS Region. Default: the profile's."),
+        click.option("--region", metavar="REGION", help="The AWS Region. Default: the profile's."),
     ):
         function = option(function)
     return function

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, BadTimeError, parse_time
+from crr_monitor.core.times import BadTimeError, parse_duration, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d|w)")
 _EARLIEST = 0
 _LATEST = parse_time("9999-12-30T00:00:00Z")[0]
-_SCHEMES_TO_COME = ("s3", "sqs", "dynamodb")
-
-
-def parse_duration(text: str) -> int | None:
-    """``90m``, ``1.5h``, ``7d`` in milliseconds, or ``None``."""
-    found = _DURATION.fullmatch(text)
-    return None if found is None else round(float(found[1]) * _UNITS[found[2]])
+_SCHEMES_TO_COME = ("dynamodb",)
 
 
 class DurationType(click.ParamType[int]):

@@ -45,7 +45,6 @@ _SHARE = _ShareType()
 
 @click.command(
     "cost",
-    hidden=True,  # until the AWS system is whole
     short_help="Estimate what the AWS deployment would cost.",
     epilog=example("crr-monitor cost --objects-per-day 1000000 --pairs 10"),
 )
@@ -78,6 +77,7 @@ _SHARE = _ShareType()
 @click.option(
     "--metrics", type=click.Choice(METRICS), default="Totals", show_default=True, help="Detail of CloudWatch metrics."
 )
+@click.option("--canaries", type=click.INT, default=0, metavar="N", help="Pairs with a canary. Default: none.")
 @click.option("--archive", is_flag=True, help="With the archive through Firehose.")
 @click.option("--prices", "prices_file", metavar="FILE", help="Prices in TOML that override the list prices.")
 @click.option("--show-prices", is_flag=True, help="Print the prices as such a file, and nothing else.")
@@ -95,12 +95,13 @@ def command(  # noqa: PLR0913 - one for each option
     mode: Mode,
     same_batch_share: Decimal | None,
     metrics: Metrics,
+    canaries: int,
     archive: bool,
     prices_file: str | None,
     show_prices: bool,
     form: Form,
 ) -> None:
-    """Estimate what CRR Monitor's planned AWS deployment would cost in a month of 30 days.
+    """Estimate what CRR Monitor's AWS deployment would cost in a month of 30 days.
 
     Counted calls times list prices of us-east-1, without free tiers and discounts: an estimate, no offer. Beside it
     stands what the original design, S3's replication metrics and S3 Replication Time Control would cost.
@@ -124,6 +125,7 @@ def command(  # noqa: PLR0913 - one for each option
             same_batch_share=same_batch_share,
             metrics=metrics,
             archive=archive,
+            canaries=canaries,
         )
     except VolumeError as error:
         message = f"--{error.name.replace('_', '-')} is {error.problem}"
@@ -176,6 +178,7 @@ def _document(
             "regions": volume.regions,
             "same_batch_share": float(volume.same_batch(mode)),
             "archive": volume.archive,
+            "canaries": volume.canaries,
         },
         "mode": mode,
         "metrics": volume.metrics,
@@ -228,7 +231,7 @@ def _usd(amount: Decimal) -> float:
 
 
 def _show(volume: Volume, mode: Mode, ours: list[Estimate], others: list[Estimate], prices: PriceList) -> None:
-    paragraph("Estimate for the planned AWS deployment: USD in a month of 30 days", "")
+    paragraph("Estimate for the AWS deployment: USD in a month of 30 days", "")
     paragraph(
         f"Objects a day: {volume.objects_per_day:,}; destinations of each: {volume.destinations:,};"
         f" pairs: {volume.pairs:,}; mode: {mode}; metrics: {volume.metrics}",

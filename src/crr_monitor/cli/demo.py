@@ -31,7 +31,6 @@ SHOWN = 10
 
 @click.command(
     "demo",
-    hidden=True,  # until it is released
     short_help="Show the whole system at work on this machine (extra: sandbox).",
     epilog=example("crr-monitor demo --for 60"),
 )

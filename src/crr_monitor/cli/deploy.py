@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 from msgspec import Struct
 
 from crr_monitor import templates
-from crr_monitor.aws.artifacts import Bucket, bucket_name
+from crr_monitor.aws.artifacts import Bucket, bucket_name, reading, template_key
 from crr_monitor.aws.parameters import CODE, ParameterError, check, declared, missing
-from crr_monitor.aws.stacks import Stacks
+from crr_monitor.aws.regional import read_trails
+from crr_monitor.aws.selectors import room_for_trail
+from crr_monitor.aws.sessions import AwsError
+from crr_monitor.aws.stacks import Stacks, can_be_sent
 from crr_monitor.cli.access import NEEDS_AWS, Access, Target, aws_options, confirm, connect, explained
 from crr_monitor.cli.output import Form, View, output_option
-from crr_monitor.cli.session import PROGRAM, CommandError, example, say
+from crr_monitor.cli.session import PROGRAM, CommandError, example, say, warn
+from crr_monitor.cli.stacksets import UNIT, StackSet
 from crr_monitor.cli.tables import Column, Row, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from crr_monitor.aws.stacks import ChangeSet, Event, Existing
+    from crr_monitor.aws.stacks import ChangeSet, Event, Existing, StoredTemplate
     from crr_monitor.lambdas.package import Package
 
 Kind: TypeAlias = Literal["hub", "agent"]
@@ -28,6 +34,12 @@ KINDS = ("hub", "agent")
 STACK_NAME = "crr-monitor"
 HUB_TELLS = ("HubAccount", "HubToken", "HubBusArn", "HubRoleArns", "EventSource")
 """Outputs of a hub that are parameters of its agents, by the same names."""
+
+CANARIES = "CanaryPairs"
+"""The hub's parameter that names pairs with a canary."""
+
+ORGANIZATION = "AgentOrganization"
+"""The hub's parameter that lets in a whole organization."""
 
 MARKS: dict[Kind, str] = {"hub": "AgentAccounts", "agent": "HubToken"}
 """A parameter that only such a stack has: so no stack becomes another one by mistake."""
@@ -47,7 +59,6 @@ class _Wish(Struct, frozen=True):
 
 @click.command(
     "deploy",
-    hidden=True,  # until the AWS system is whole
     short_help="Deploy the hub or an agent into AWS (extra: aws).",
     epilog=example("crr-monitor deploy hub --region us-east-1 --dry-run"),
     help=f"""Deploy the monitor into AWS as a CloudFormation stack, or change it.
@@ -116,25 +127,66 @@ def _deploy(access: Access, stacks: Stacks, wish: _Wish, *, ask: bool) -> Existi
     if wish.artifacts and not is_there:
         message = f"there is no bucket {name} in {access}: make it, or leave --artifacts-bucket out"
         raise CommandError(message)
+    _check_room_for_trail(access, wish, before)
     code = functions_code(wish.target)
     given = {**wish.given, "CodeBucket": name, "CodeKey": code.key}
-    proposal = stacks.propose(wish.stack_name, wish.template, given, kept)
-    if proposal is None:
-        say(f"stack {wish.stack_name} in {access}: nothing to change")
-        return None if wish.dry_run else before
-    try:
+    with ExitStack() as undo:  # also when it is interrupted: what was only proposed must not stay
+        template = _offered(bucket, wish.template, undo, is_there=is_there)
+        proposal = stacks.propose(wish.stack_name, template, given, kept)
+        if proposal is None:
+            say(f"stack {wish.stack_name} in {access}: nothing to change")
+            return None if wish.dry_run else before
+        undo.callback(_take_back, stacks, proposal)
         _show_plan(access, wish, proposal, None if is_there else name)
         if wish.dry_run:
-            stacks.discard(proposal)
             say("this was a dry run: nothing was changed")
             return None
         if ask:
             confirm("Go on?")
-        _upload(bucket, code, make=not wish.artifacts)
-    except BaseException:  # also when it is interrupted: what was only proposed must not stay
-        stacks.discard(proposal)
-        raise
+        _upload(bucket, code, wish, _organization(wish, before))
+        undo.pop_all()
     return _execute(stacks, proposal)
+
+
+def _check_room_for_trail(access: Access, wish: _Wish, before: Existing | None) -> None:
+    """End with an error where the stack wants a trail of its own and CloudTrail would refuse it, as set-up makes it."""
+    there = {} if before is None else before.parameters
+    values = {
+        name: wish.given.get(name, there.get(name, each.default)) for name, each in declared(wish.template).items()
+    }
+    if (values.get("EventSource"), values.get("Trail")) != ("CloudTrail", "Create"):
+        return
+    try:
+        trails = read_trails(access.sessions, access.region)
+    except AwsError as error:
+        say(f"whether there is room for another trail is not known: {error}")
+        return
+    token = "" if before is None else before.stack_id.rpartition("-")[2]
+    if any(token and trail.arn.endswith(f"-{token}") for trail in trails):
+        return
+    for problem in room_for_trail(trails, [access.region]):
+        raise CommandError(problem)
+
+
+def _take_back(stacks: Stacks, proposal: ChangeSet) -> None:
+    """Take a proposal back; that it cannot be is told beside the reason why it has to be, and does not hide it."""
+    try:
+        stacks.discard(proposal)
+    except AwsError as error:
+        warn(f"the proposed change stays, it does nothing: delete change set {proposal.arn} ({error})")
+
+
+def _offered(bucket: Bucket, template: str, undo: ExitStack, *, is_there: bool) -> str | StoredTemplate:
+    """The template as CloudFormation takes it; what has to be stored for that goes again unless the stack is made."""
+    if can_be_sent(template):
+        return template
+    if not is_there:
+        undo.callback(bucket.remove)
+        bucket.make()
+    stored, new = bucket.put_template(template)
+    if new and is_there:
+        undo.callback(bucket.take_back, template_key(template))
+    return stored
 
 
 def check_kind(stack: Existing | None, kind: Kind) -> None:
@@ -180,13 +232,28 @@ def _show_plan(access: Access, wish: _Wish, proposal: ChangeSet, new_bucket: str
         say(f"  Make    bucket {new_bucket} for the functions' code: encrypted, private, versioned; it stays")
     for change in proposal.changes:
         say(f"  {change}")
+    if wish.given.get(CANARIES):
+        from crr_monitor.cost.canary import cost_told  # noqa: PLC0415 - few deployments have canaries
+
+        say(cost_told(wish.given[CANARIES], wish.given.get("EventSource", "")))
 
 
-def _upload(bucket: Bucket, code: Package, *, make: bool) -> None:
-    if make:
-        bucket.make()
+def _organization(wish: _Wish, before: Existing | None) -> str:
+    """The organization whose accounts have agents of this hub, if it is a whole one."""
+    return wish.given.get(ORGANIZATION, "" if before is None else before.parameters.get(ORGANIZATION, ""))
+
+
+def _upload(bucket: Bucket, code: Package, wish: _Wish, organization: str) -> None:
+    """Put the functions' code where CloudFormation finds it; for an organization also the agent's template."""
+    if not wish.artifacts:
+        bucket.make(organization)
+    elif organization:
+        statement = json.dumps(reading(bucket.partition, bucket.name, organization))
+        say(f"for the agents in the organization, the policy of your bucket {bucket.name} needs: {statement}")
     if bucket.put(code.key, code.data):
         say(f"uploaded {len(code.data):,} bytes to s3://{bucket.name}/{code.key}")
+    if organization:
+        bucket.put_template(templates.text(templates.AGENT))
 
 
 def _execute(stacks: Stacks, proposal: ChangeSet) -> Existing:
@@ -214,10 +281,33 @@ def _tell_next(access: Access, wish: _Wish, stack: Existing) -> None:
         let_in = ["--parameter", "AgentAccounts=ACCOUNT,..."]
         name = ["--stack-name", wish.stack_name] if wish.stack_name != STACK_NAME else []
         say(f"  {shlex.join([PROGRAM, 'deploy', 'hub', *own, *name, *let_in])}")
-    say("next, in each other account that has source or destination buckets, with its credentials:")
+    if stack.parameters.get(ORGANIZATION):
+        _tell_organization(stack_set(access, stack))
+    else:
+        say("next, in each other account that has source or destination buckets, with its credentials:")
     say(f"  {agent_command(access, stack.outputs)}")
     say("and what the hub sees:")
     say(f"  {shlex.join([PROGRAM, '--store', stack.outputs.get('StoreUrl', ''), 'stats'])}")
+
+
+def _tell_organization(agents: StackSet) -> None:
+    say("next, for all accounts of the organization at once, with credentials of its management account (a delegated")
+    say(f"administrator adds --call-as DELEGATED_ADMIN); {UNIT} is the id of a unit, or of the root, which")
+    say("`aws organizations list-roots` shows:")
+    for line in agents.making():
+        say(f"  {line}")
+    say("or, where they are there already:")
+    say(f"  {agents.updating()}")
+    say("the management account itself gets no agent by that; in single accounts, with their credentials:")
+
+
+def stack_set(access: Access, hub: Existing) -> StackSet:
+    """The stack set of a hub's agents."""
+    code = {name: hub.parameters.get(name, "") for name in CODE}
+    told = {name: hub.outputs[name] for name in HUB_TELLS if name in hub.outputs}
+    bucket = Bucket(access.client("s3"), code["CodeBucket"], access.account, access.region, access.partition)
+    url = bucket.address(template_key(templates.text(templates.AGENT)))
+    return StackSet(f"{hub.name}-agents", access.region, access.account, url, {**told, **code})
 
 
 def agent_command(access: Access, outputs: Mapping[str, str]) -> str:

@@ -8,13 +8,15 @@ import click
 from msgspec import Struct, convert
 from msgspec.structs import replace
 
-from crr_monitor.aws.agents import Told, known_to_hub, latest
+from crr_monitor.aws.agent_register import Told
+from crr_monitor.aws.agents import known_to_hub, latest
 from crr_monitor.aws.bucket_settings import Change, OverlapError, patch, wanted_configuration
 from crr_monitor.aws.discovery import Discovery, discover, topology_entries
-from crr_monitor.aws.plan_model import EventSource, Stack, watched_buckets
+from crr_monitor.aws.overlap import look_with_old_source
+from crr_monitor.aws.plan_model import Stack, watched_buckets
 from crr_monitor.aws.record import TOLD, Record
 from crr_monitor.aws.sessions import AwsError, call
-from crr_monitor.aws.setup import Known, look, read_configuration
+from crr_monitor.aws.setup import Known, read_configuration
 from crr_monitor.aws.setup_plan import desired, diff
 from crr_monitor.cli.output import View
 from crr_monitor.cli.session import escape, warn
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from crr_monitor.aws.plan_model import Action
+    from crr_monitor.aws.words import EventSource
     from crr_monitor.cli.access import Access
     from crr_monitor.core.topology import Topology
 
@@ -71,7 +74,7 @@ def plan(access: Access, stack_name: str, event_source: EventSource | None, lear
         AwsError: AWS could not be asked.
     """
     found = discover_account(access)
-    settings = _settings(access, stack_name)
+    settings = stack_settings(access, stack_name)
     stack = _new_hub(access) if settings is None else settings[0]
     if event_source is not None:
         stack = replace(stack, event_source=event_source)
@@ -87,7 +90,7 @@ def plan(access: Access, stack_name: str, event_source: EventSource | None, lear
         proposal = _first_plan(access, stack, found, known)
         note = f"there is no stack {stack_name} in {access}: this is what a new hub would do"
         return replace(proposal, notes=(note, *proposal.notes))
-    situation = look(access.sessions, stack, record, found, known)
+    situation, _ = look_with_old_source(access.sessions, stack, record, found, known)
     steps = _steps(situation.actions, situation.changes, changes_buckets=settings[1])
     restored = [Step("restore", "bucket", "", each, "set-up had changed its settings") for each in situation.restore]
     return Proposal((*steps, *restored), situation.problems, situation.notes)
@@ -110,7 +113,7 @@ def _first_plan(access: Access, stack: Stack, found: Discovery, known: Known) ->
     return Proposal(tuple(steps), tuple(problems), wanted.notes)
 
 
-def _settings(access: Access, stack_name: str) -> tuple[Stack, bool] | None:
+def stack_settings(access: Access, stack_name: str) -> tuple[Stack, bool] | None:
     """A stack as its own set-up function knows it, and whether it may change buckets; ``None`` without such a stack."""
     try:
         told = call(
@@ -150,7 +153,7 @@ def _new_hub(access: Access) -> Stack:
         own_bus_arn=stack.arn("events", stack.region, f"event-bus/{stack.prefix}hub"),
         queue_arn=stack.arn("sqs", stack.region, stack.prefix + "QUEUE"),
         queue_url=stack.prefix + "QUEUE",
-        trail_arn=stack.arn("cloudtrail", stack.region, f"trail/crr-monitor-{NO_TOKEN}"),
+        trail_bucket=stack.prefix + "trail",
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from crr_monitor.aws.queue import SCHEME, Drain, Queue, open_queue
+from crr_monitor.aws.drain import SCHEME, Drain, open_queue
 from crr_monitor.cli.access import require_aws
 from crr_monitor.process.drain import drain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from crr_monitor.aws.queue import Queue
     from crr_monitor.history.s3 import Reach
     from crr_monitor.process.ingest import RejectSink, Totals
     from crr_monitor.stores.base import Store

@@ -21,7 +21,25 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 """As of any program that a closed pipe ended (128 + SIGPIPE)."""
 
-COMMANDS = ("ingest", "topology", "status", "list", "stats", "simulate", "deploy", "destroy", "cost", "completion")
+COMMANDS = (
+    "ingest",
+    "topology",
+    "status",
+    "list",
+    "stats",
+    "query",
+    "report",
+    "reconcile",
+    "retry",
+    "serve",
+    "simulate",
+    "deploy",
+    "destroy",
+    "selftest",
+    "cost",
+    "demo",
+    "completion",
+)
 """In the order of their use; each is ``command`` in the module of its name."""
 
 
@@ -62,7 +80,7 @@ def _set_verbose(context: click.Context, _parameter: click.Parameter, given: boo
 @click.option(
     "--store",
     metavar="STORE",
-    help="The store: sqlite:///PATH. Default: a file in your data folder.",
+    help="The store: sqlite:///PATH, or the deployed hub's (dynamodb://...). Default: a file in your data folder.",
 )
 @click.option(
     "--config", metavar="FILE", help="Settings in TOML. Default: config.toml in your settings folder, if any."
@@ -81,9 +99,9 @@ def _set_verbose(context: click.Context, _parameter: click.Parameter, given: boo
 def cli(session: Session, store: str | None, config: str | None) -> None:
     """Tell for every object version in replicated S3 buckets where its copies are.
 
-    Feed it with event messages (ingest), then ask (status, list, stats). Data goes to standard output, everything else
-    to standard error. Exit status: 0 done, 1 could not do it, 2 wrong usage, 3 (status, stats --check) done, and
-    replication has problems.
+    Feed it with event messages (ingest) or deploy it into AWS (deploy), then ask (status, list, stats). Data goes to
+    standard output, everything else to standard error. Exit status: 0 done, 1 could not do it, 2 wrong usage,
+    3 (status, stats --check) done, and replication has problems.
     """
     session.store, session.config = store, config
 

@@ -69,7 +69,6 @@ class Wish(Struct, frozen=True):
 
 @click.command(
     "retry",
-    hidden=True,  # until it is released
     short_help="Repair failed versions with S3 Batch Replication.",
     epilog=example("crr-monitor retry --source orders --since 7d --out manifests"),
 )

@@ -34,7 +34,7 @@ NEEDED = {"aiohttp": "aiohttp", "jinja2": "jinja2", "prometheus_client": "promet
 @click.option("--allow-remote", is_flag=True, help="Listen also where other machines can reach it; needs a token.")
 @click.option("--token-file", metavar="FILE", help="The file with the token that senders of events have to show.")
 @click.option("--rejects", metavar="FILE", help="Where malformed messages go. Default: beside the store.")
-@click.option("--archive", metavar="FOLDER", hidden=True, help="Archive what settles: a folder, or s3://bucket/prefix.")
+@click.option("--archive", metavar="FOLDER", help="Archive what settles: a folder, or s3://bucket/prefix.")
 @click.option("--ask-s3", is_flag=True, help="Ask S3 about what is overdue, with these credentials.")
 @click.option("--agent-role", metavar="NAME", help="The role through which other accounts are asked.")
 @aws_options

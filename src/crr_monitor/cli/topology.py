@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
 from msgspec import Struct
 
-from crr_monitor.aws.plan_model import EventSource
+from crr_monitor.aws.words import EventSource
 from crr_monitor.cli.access import Target, aws_options, connect, explained
 from crr_monitor.cli.opening import configure, opened, read_topology
 from crr_monitor.cli.output import Form, View, output_option
@@ -40,18 +40,35 @@ class Entry(Struct, frozen=True):
     rule_id: str | None = None
 
 
+class _FailureEvents(NamedTuple):
+    """What goes with ``--enable-failure-events``, as it was given."""
+
+    buckets: tuple[str, ...]
+    topic_arn: str | None
+    queue_arn: str | None
+    stack_name: str | None
+    apply: bool
+    keep: str
+
+
 @click.command("topology", epilog=example("crr-monitor topology -o json"))
 @click.option("--learn", metavar="FILE", help="Learn the rules in this file first, as ingest --topology does.")
+@click.option("--discover", is_flag=True, help="Learn the rules of this AWS account's buckets first (extra: aws).")
+@click.option("--plan", is_flag=True, help="With --discover: show what set-up would do, and learn nothing.")
+@click.option("--stack-name", metavar="NAME", help="The stack of --plan. Default: crr-monitor, or else a new hub.")
+@click.option("--event-source", type=click.Choice(SOURCES), help="Plan for this source of events instead.")
+@click.argument("more", metavar="", nargs=-1)  # further buckets of --enable-failure-events
 @click.option(
-    "--discover", is_flag=True, help="Learn the rules of this AWS account's buckets first (extra: aws).", hidden=True
+    "--enable-failure-events",
+    "failing",
+    metavar="BUCKET",
+    multiple=True,
+    help="Show what lets S3 tell why replication of these buckets failed: BUCKET...",
 )
-@click.option(
-    "--plan", is_flag=True, help="With --discover: show what set-up would do, and learn nothing.", hidden=True
-)
-@click.option(
-    "--stack-name", metavar="NAME", help="The stack of --plan. Default: crr-monitor, or else a new hub.", hidden=True
-)
-@click.option("--event-source", type=click.Choice(SOURCES), help="Plan for this source of events instead.", hidden=True)
+@click.option("--apply", is_flag=True, help="With --enable-failure-events: carry the plan out.")
+@click.option("--topic-arn", metavar="ARN", help="Use this topic of the bucket's Region.")
+@click.option("--queue-arn", metavar="ARN", help="Subscribe this queue to the topic.")
+@click.option("--keep", metavar="DIR", default=".", help="Where previous values are kept.")
 @aws_options
 @output_option
 @click.pass_context
@@ -66,6 +83,12 @@ def command(  # noqa: PLR0913 - one for each option
     plan: bool,
     stack_name: str | None,
     event_source: EventSource | None,
+    more: tuple[str, ...],
+    failing: tuple[str, ...],
+    apply: bool,
+    topic_arn: str | None,
+    queue_arn: str | None,
+    keep: str,
     region: str | None,
     profile: str | None,
     endpoint_url: str | None,
@@ -77,6 +100,11 @@ def command(  # noqa: PLR0913 - one for each option
     are marked as inferred: of these, nothing is ever expected.
     """
     target = Target(region, profile, endpoint_url)
+    _check_failing(failing, more, others=bool(discover or plan or learn), options=bool(apply or topic_arn or queue_arn))
+    if failing:
+        asked = (*failing, *more)
+        wish = _FailureEvents(asked, topic_arn, queue_arn, stack_name, apply, keep)
+        context.exit(_enable_failure_events(target, wish, form))
     _check_options(target, discover=discover, plan=plan, chosen=stack_name or event_source, learn=learn)
     config = configure(session)
     if plan:
@@ -94,6 +122,19 @@ def command(  # noqa: PLR0913 - one for each option
         say("no replication pair is known yet: ingest events, or learn a topology (--learn FILE)")
 
 
+def _check_failing(failing: tuple[str, ...], more: tuple[str, ...], *, others: bool, options: bool) -> None:
+    """End with a usage error where something does not go with ``--enable-failure-events``, or only with it."""
+    message = ""
+    if failing and others:
+        message = "--enable-failure-events goes with no other question"
+    elif options and not failing:
+        message = "--apply, --topic-arn and --queue-arn go with --enable-failure-events"
+    elif more and not failing:
+        message = f"Got unexpected extra argument ({more[0]})"
+    if message:
+        raise click.UsageError(message)
+
+
 def _check_options(target: Target, *, discover: bool, plan: bool, chosen: str | None, learn: str | None) -> None:
     """End with a usage error where options do not go together."""
     message = ""
@@ -107,6 +148,14 @@ def _check_options(target: Target, *, discover: bool, plan: bool, chosen: str | 
         message = "--region, --profile and --endpoint-url go with --discover"
     if message:
         raise click.UsageError(message)
+
+
+def _enable_failure_events(target: Target, asked: _FailureEvents, form: Form) -> int:
+    access = connect(target)
+    from crr_monitor.cli.failure_events import Wish, enable  # noqa: PLC0415 - only what reaches AWS needs it
+
+    with explained(access.region, target.endpoint_url):
+        return enable(access, Wish(*asked[:-1], Path(asked.keep)), form)
 
 
 def _discovered(target: Target) -> Discovery:
