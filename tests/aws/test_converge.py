@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from crr_monitor.aws.discovery import discover
 from crr_monitor.aws.patterns import buckets_in
@@ -230,26 +231,64 @@ def test_drift_is_mended(sandbox: Sandbox) -> None:
 
 
 def test_own_trail(sandbox: Sandbox) -> None:
-    """The stack's own trail gets selectors for the replicated buckets, without management events.
+    """The stack's own trail logs writes to the replicated buckets and no management events, and goes with the stack.
 
     Others are not touched.
     """
     replicated_pair(sandbox)
     cloudtrail = sandbox.client("cloudtrail", HUB, HOME)
     make_bucket(sandbox, "logs")
-    arns = []
-    for name in ("ours", "theirs"):
-        arns.append(cloudtrail.create_trail(Name=name, S3BucketName="logs", IsMultiRegionTrail=True)["TrailARN"])
-        cloudtrail.start_logging(Name=name)
+    cloudtrail.create_trail(Name="theirs", S3BucketName="logs", IsMultiRegionTrail=True)
+    cloudtrail.start_logging(Name="theirs")
     before = cloudtrail.get_event_selectors(TrailName="theirs")["EventSelectors"]
-    mine = hub(sandbox, trail_arn=arns[0])
-    converge(sandbox, mine)
-    (selector,) = cloudtrail.get_event_selectors(TrailName="ours")["AdvancedEventSelectors"]
+    mine = hub(sandbox, trail_bucket="logs")
+    assert converge(sandbox, mine).problems == []
+    (selector,) = cloudtrail.get_event_selectors(TrailName=mine.trail)["AdvancedEventSelectors"]
     fields = {field["Field"]: field for field in selector["FieldSelectors"]}
     assert fields["eventCategory"]["Equals"] == ["Data"]
     assert fields["resources.ARN"]["StartsWith"] == ["arn:aws:s3:::orders-dr/", "arn:aws:s3:::orders/"]
+    told = cloudtrail.get_trail(Name=mine.trail)["Trail"]
+    assert (told["S3BucketName"], told["IsMultiRegionTrail"]) == ("logs", True)
+    assert cloudtrail.get_trail_status(Name=mine.trail)["IsLogging"] is True
     assert cloudtrail.get_event_selectors(TrailName="theirs")["EventSelectors"] == before
     assert converge(sandbox, mine).done == []
+    assert remove(sandbox, mine).problems == []
+    assert [each["Name"] for each in cloudtrail.list_trails()["Trails"]] == ["theirs"]
+
+
+def test_own_trail_is_put_in_order(sandbox: Sandbox) -> None:
+    """A trail that was stopped logs again, with its selectors, and into the stack's present bucket."""
+    replicated_pair(sandbox)
+    cloudtrail = sandbox.client("cloudtrail", HUB, HOME)
+    make_bucket(sandbox, "logs")
+    mine = hub(sandbox, trail_bucket="logs")
+    converge(sandbox, mine)
+    cloudtrail.stop_logging(Name=mine.trail)
+    assert [each.split(":")[0] for each in converge(sandbox, replace(mine, trail_bucket="other")).done] == [
+        f"update trail {mine.trail} in us-east-1"
+    ]
+    assert cloudtrail.get_trail_status(Name=mine.trail)["IsLogging"] is True
+    assert cloudtrail.get_trail(Name=mine.trail)["Trail"]["S3BucketName"] == "other"
+
+
+def test_own_trail_stays_until_another_logs(sandbox: Sandbox) -> None:
+    """With ``Trail: Existing`` the stack's own trail goes only when another one logs the same."""
+    replicated_pair(sandbox)
+    cloudtrail = sandbox.client("cloudtrail", HUB, HOME)
+    make_bucket(sandbox, "logs")
+    mine = hub(sandbox, trail_bucket="logs")
+    converge(sandbox, mine)
+    existing = replace(mine, trail_bucket="")
+    report = converge(sandbox, existing)
+    assert report.done == []
+    assert "bucket orders: no other trail logs its writes, so the stack's own stays" in report.notes
+    cloudtrail.create_trail(Name="theirs", S3BucketName="logs", IsMultiRegionTrail=True)
+    cloudtrail.start_logging(Name="theirs")
+    every = {"Type": "AWS::S3::Object", "Values": ["arn:aws:s3"]}
+    selectors = [{"ReadWriteType": "All", "IncludeManagementEvents": True, "DataResources": [every]}]
+    cloudtrail.put_event_selectors(TrailName="theirs", EventSelectors=selectors)
+    assert converge(sandbox, existing).done == [f"delete trail {mine.trail} in us-east-1: nothing needs it any more"]
+    assert [each["Name"] for each in cloudtrail.list_trails()["Trails"]] == ["theirs"]
 
 
 def test_existing_trail_is_looked_at(sandbox: Sandbox) -> None:

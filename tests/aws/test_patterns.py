@@ -14,7 +14,7 @@ from crr_monitor.aws.patterns import PATTERN_BYTES, buckets_in, dump, rules_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from crr_monitor.aws.plan_model import EventSource
+    from crr_monitor.aws.words import EventSource
 
     Patterns = dict[str, dict[str, Any]]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crr_monitor.aws.queue import Queue, QueueError, open_queue
+from crr_monitor.aws.drain import open_queue
+from crr_monitor.aws.queue import Queue, QueueError
 
 URL = "https://sqs.eu-west-1.amazonaws.com/111122223333/events"
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
+from crr_monitor.aws.agent_register import Agent, AgentRegister
+from crr_monitor.aws.record import AGENTS, Record
 from crr_monitor.lambdas import response, setup
 from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import ProcessSettings, SettingsError, SetupSettings, from_environment, variables
 from crr_monitor.lambdas.setup import SetupFailedError
 from crr_monitor.stores.dynamodb import open_store
 from crr_monitor.stores.dynamodb_tables import create_tables
-from tests.aws.making import AGENT, HOME, HUB, TOKEN, deny, make_bucket, replicate, replicated_pair
+from tests.aws.making import (
+    AGENT,
+    HOME,
+    HUB,
+    TOKEN,
+    deny,
+    make_bucket,
+    new_sessions,
+    replicate,
+    replicated_pair,
+    stack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,7 +259,9 @@ def test_problems_fail_the_run(deployed: Sandbox) -> None:
     """A run that could not do everything fails with what it could not do, so that the alarm is raised."""
     replicated_pair(deployed)
     deny(deployed, service="events", operation="PutRule", region="eu-west-1")
-    with pytest.raises(SetupFailedError, match="could not create rule crr-monitor-0123456789ab-events-0 in eu-west-1"):
+    with pytest.raises(
+        SetupFailedError, match="could not create rule crr-monitor-0123456789ab-s3-events-0 in eu-west-1"
+    ):
         setup.handler(HOURLY, Context())
 
 
@@ -259,12 +276,34 @@ def test_problems_fail_the_stack(deployed: Sandbox, receiver: Receiver) -> None:
     assert "could not create rule" in receiver.answers[0]["Reason"]
 
 
+def test_undelivered_events_fail_an_agents_run(
+    deployed: Sandbox, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that wait undelivered in some Region fail an agent's hourly run, with the cure, and no change of it."""
+    replicated_pair(deployed)
+    deployed.client("events", HUB, HOME).create_event_bus(Name="hub")  # stands for the agent's own
+    monkeypatch.setenv("CRR_MONITOR_STACK_KIND", "agent")
+    monkeypatch.setenv("CRR_MONITOR_HUB_BUS_ARN", f"arn:aws:events:{HOME}:{HUB}:event-bus/hub")
+    setup.handler(HOURLY, Context())
+    sqs = deployed.client("sqs", HUB, "eu-west-1")
+    url = sqs.get_queue_url(QueueName=f"crr-monitor-{TOKEN}-undelivered")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+    with pytest.raises(SetupFailedError) as caught:
+        setup.handler(HOURLY, Context())
+    assert str(caught.value).partition("notes: ")[2] == (
+        f"eu-west-1: 1 events could not be delivered and wait in queue crr-monitor-{TOKEN}-undelivered; the messages'"
+        " attributes (ERROR_CODE, ERROR_MESSAGE) say why: mend that, then send their bodies to the hub's queue"
+    )
+    setup.handler(receiver.event, Context())
+    assert [each["Status"] for each in receiver.answers] == ["SUCCESS"]
+
+
 def test_announcement(deployed: Sandbox) -> None:
     """An agent that announces itself is asked for its rules at once; said again without news, nothing is asked."""
     make_bucket(deployed, "orders")
     make_bucket(deployed, "theirs", "eu-west-1", account=AGENT)
     replicate(deployed, "theirs", "orders", region="eu-west-1", account=AGENT)
-    assert "create rule crr-monitor-0123456789ab-events-0 in us-east-1: it is missing" in announced("d1")["done"]
+    assert "create rule crr-monitor-0123456789ab-s3-events-0 in us-east-1: it is missing" in announced("d1")["done"]
     assert learned(deployed) == [("theirs", AGENT, "orders", HUB)]
     assert announced("d1")["notes"] == [f"the agent of {AGENT} is there, and nothing has changed with it"]
     make_bucket(deployed, "more", "eu-west-1", account=AGENT)
@@ -287,9 +326,78 @@ def test_agents_are_asked_every_hour_until_they_go(deployed: Sandbox) -> None:
     assert learned(deployed) == [("theirs", AGENT, "orders", HUB)]
 
 
-def announced(digest: str) -> dict[str, Any]:
-    """What the hub does when the agent announces itself."""
-    return setup.handler({**ANNOUNCEMENT, "detail": {**ANNOUNCEMENT["detail"], "digest": digest}}, Context())
+def test_agents_that_announce_themselves_together(deployed: Sandbox) -> None:
+    """Of agents that announce themselves at the same time each is remembered; one that goes takes no other with it."""
+    accounts = [f"{200_000_000_000 + number}" for number in range(6)]
+    with ThreadPoolExecutor(len(accounts)) as pool:
+        list(pool.map(lambda account: announced("d1", account), accounts))
+    assert known_agents(deployed) == accounts
+    events = [{**ANNOUNCEMENT, "detail-type": "CRR Monitor Agent Is Removed", "account": each} for each in accounts[:2]]
+    with ThreadPoolExecutor(len(accounts)) as pool:
+        gone = [pool.submit(setup.handler, event, Context()) for event in events]
+        pool.submit(announced, "d2", accounts[2]).result()
+        for each in gone:
+            each.result()
+    assert known_agents(deployed) == accounts[2:]
+
+
+def test_announcement_in_the_middle_of_another(deployed: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that announces itself while the hub is busy with another is not lost, wherever that run stands."""
+    other = "200000000001"
+    announced("d1")
+    original, nested = AgentRegister.put, iter([other])
+
+    def put(register: AgentRegister, agent: Agent) -> None:
+        for account in nested:
+            announced("d1", account)
+        original(register, agent)
+
+    monkeypatch.setattr(AgentRegister, "put", put)
+    announced("d2")
+    assert known_agents(deployed) == [other, AGENT]
+
+
+def test_announcement_reads_no_other_agent(deployed: Sandbox) -> None:
+    """An announcement costs the same however many agents there are: the others are not even listed."""
+    announced("d1", "200000000001")
+    deny(deployed, service="ssm", operation="GetParametersByPath")
+    assert announced("d1")["problems"] == []
+    deployed.end_fault()
+    assert known_agents(deployed) == ["200000000001", AGENT]
+
+
+def test_agents_of_the_document_before_are_asked(deployed: Sandbox) -> None:
+    """The first hourly run asks the agents that are in the one document of before, which is then gone."""
+    made = from_environment(SetupSettings, dict(os.environ)).stack(Context.invoked_function_arn)
+    record = Record(new_sessions(deployed), made)
+    record.put(AGENTS, {AGENT: {"account": AGENT, "region": "eu-west-1"}})
+    make_bucket(deployed, "orders")
+    make_bucket(deployed, "theirs", account=AGENT)
+    replicate(deployed, "theirs", "orders", account=AGENT)
+    setup.handler(HOURLY, Context())
+    assert learned(deployed) == [("theirs", AGENT, "orders", HUB)]
+    assert (known_agents(deployed), record.get(AGENTS)) == ([AGENT], None)
+
+
+def test_removal_forgets_agents(deployed: Sandbox, receiver: Receiver) -> None:
+    """After the hub's removal no parameter is left, also with more agents than one call lists."""
+    register = AgentRegister(new_sessions(deployed), stack())
+    for number in range(12):
+        register.put(Agent(f"{200_000_000_000 + number}", HOME))
+    announced("d1")
+    setup.handler({**receiver.event, "RequestType": "Delete"}, Context())
+    assert deployed.client("ssm", HUB, HOME).describe_parameters()["Parameters"] == []
+
+
+def announced(digest: str, account: str = AGENT) -> dict[str, Any]:
+    """What the hub does when an agent announces itself."""
+    detail = {**ANNOUNCEMENT["detail"], "digest": digest}
+    return setup.handler({**ANNOUNCEMENT, "account": account, "detail": detail}, Context())
+
+
+def known_agents(sandbox: Sandbox) -> list[str]:
+    """The accounts of the agents that the hub knows."""
+    return sorted(AgentRegister(new_sessions(sandbox), stack()).all())
 
 
 def learned(sandbox: Sandbox) -> list[tuple[str, str | None, str, str | None]]:

@@ -115,11 +115,15 @@ def test_notifications_need_topics_and_no_rules_for_objects() -> None:
 
 
 def test_notifications_of_an_organization() -> None:
-    """For an organization, its buckets may publish, whichever accounts it has."""
-    mine = stack(event_source="S3Notifications", agent_organization="o-a1b2c3d4e5")
+    """For an organization its buckets may publish, beside those of the hub's account and of accounts that are named."""
+    mine = stack(event_source="S3Notifications", agent_organization="o-a1b2c3d4e5", agent_accounts=(AGENT,))
     plan = desired(mine, [watched(region="eu-west-1")], [])
-    buckets = find(plan, "topic", "eu-west-1").properties["Policy"]["Statement"][1]
-    assert buckets["Condition"] == {"StringEquals": {"aws:SourceOrgID": "o-a1b2c3d4e5"}}
+    statements = find(plan, "topic", "eu-west-1").properties["Policy"]["Statement"][1:]
+    assert [each["Principal"] for each in statements] == [{"Service": "s3.amazonaws.com"}] * 2
+    assert [each["Condition"]["StringEquals"] for each in statements] == [
+        {"aws:SourceAccount": [HUB, AGENT]},
+        {"aws:SourceOrgID": "o-a1b2c3d4e5"},
+    ]
 
 
 def test_agent_with_notifications_has_no_rules_for_objects() -> None:
@@ -152,6 +156,13 @@ def test_opt_in_topics_have_their_own_principal() -> None:
     assert statement["Condition"] == {"ArnLike": {"aws:SourceArn": f"arn:aws:sns:*:{HUB}:{PREFIX}events"}}
 
 
+def test_a_hub_in_an_opt_in_region_has_plain_sns_too() -> None:
+    """Where all topics are in the hub's own opt-in Region, its queue admits plain SNS as well."""
+    plan = desired(stack(region="me-south-1"), [watched(region="me-south-1")], [])
+    (statement,) = find(plan, "queue-policy", "me-south-1").properties["Policy"]["Statement"]
+    assert statement["Principal"] == {"Service": ["sns.amazonaws.com", "sns.me-south-1.amazonaws.com"]}
+
+
 def test_agents_in_opt_in_regions_are_fine() -> None:
     """From an agent events go through EventBridge, to which the limit of SNS does not apply."""
     plan = desired(agent(region="me-south-1"), [watched(region="af-south-1")], [])
@@ -172,26 +183,45 @@ def test_too_many_buckets_for_a_trail() -> None:
     Rules are made all the same.
     """
     many = [watched(f"bucket-{number}") for number in range(MAX_ARNS + 1)]
-    plan = desired(stack(trail_arn="arn:trail"), many, [])
+    plan = desired(stack(trail_bucket="logs"), many, [])
     (problem,) = plan.problems
     assert problem.startswith(
         f"{MAX_ARNS + 1} replicated buckets are more than the {MAX_ARNS} that one trail can select"
     )
     assert "EventSource EventBridge" in problem
-    assert "selectors" not in {each.kind for each in plan.resources}
+    assert "trail" not in {each.kind for each in plan.resources}
+    assert diff([resource("trail")], [], plan.untouched) == []
 
 
 def test_a_trail_that_is_not_ours() -> None:
-    """Without a trail of the stack's own no selectors are planned at all."""
-    plan = desired(stack(trail_arn=""), [watched()], [])
-    assert "selectors" not in {each.kind for each in plan.resources}
+    """Without a bucket for it no trail is planned at all."""
+    plan = desired(stack(trail_bucket=""), [watched()], [])
+    assert "trail" not in {each.kind for each in plan.resources}
 
 
 @pytest.mark.parametrize("source", ["EventBridge", "S3Notifications"])
 def test_other_sources_select_nothing(source: str) -> None:
-    """Only the event source CloudTrail has selectors."""
-    plan = desired(stack(event_source=source, trail_arn="arn:trail"), [watched()], [])
-    assert "selectors" not in {each.kind for each in plan.resources}
+    """Only the event source CloudTrail has a trail."""
+    plan = desired(stack(event_source=source, trail_bucket="logs"), [watched()], [])
+    assert "trail" not in {each.kind for each in plan.resources}
+
+
+def test_old_source_goes_on_beside_the_new_one() -> None:
+    """While a source is retiring, rules, topics and the trail of both are there; what only it needs goes afterwards."""
+    buckets, home = [watched()], [HOME]
+    plans = [
+        desired(stack(event_source="EventBridge", retiring=retiring), buckets, home, ["sa-east-1"])
+        for retiring in (("CloudTrail", "S3Notifications"), ())
+    ]
+    rules, topics = (
+        [[each.name.removeprefix(PREFIX) for each in plan.resources if each.kind == kind] for plan in plans]
+        for kind in ("rule", "topic")
+    )
+    assert rules == [["configuration", "events-0", "s3-events-0"], ["configuration", "s3-events-0"]]
+    assert topics == [["events"], []]
+    assert [len(diff([resource("trail")], [], plan.untouched)) for plan in plans] == [0, 1]
+    (topic,) = [each for each in plans[0].resources if each.kind == "topic"]
+    assert [each["Sid"] for each in topic.properties["Policy"]["Statement"]] == ["Rules", "Buckets"]
 
 
 # The difference -------------------------------------------------------------------------------------------------------
@@ -228,8 +258,8 @@ def test_order_of_kinds() -> None:
 
 
 def test_settings_of_given_things_stay() -> None:
-    """Selectors and the queue's policy belong to what the template makes: they are changed, and never removed."""
-    assert diff([resource("selectors"), resource("queue-policy")], []) == []
+    """The queue's policy belongs to what the template makes: it is changed, and never removed."""
+    assert diff([resource("queue-policy")], []) == []
 
 
 REGIONS = st.sampled_from(["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1"])
@@ -239,7 +269,7 @@ BUCKETS = st.dictionaries(st.from_regex(r"[a-z0-9]{3,40}", fullmatch=True), REGI
 @given(BUCKETS, BUCKETS, st.sampled_from(["CloudTrail", "EventBridge", "S3Notifications"]))
 def test_converges(before: dict[str, str], after: dict[str, str], source: str) -> None:
     """Doing all actions of a difference leads from any plan to any other, after which there is nothing to do."""
-    mine = stack(event_source=source, trail_arn="arn:trail" if source == "CloudTrail" else "")
+    mine = stack(event_source=source, trail_bucket="logs" if source == "CloudTrail" else "")
     first, second = [
         desired(mine, [watched(name, region) for name, region in each.items()], set(each.values())).resources
         for each in (before, after)

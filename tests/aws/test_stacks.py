@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crr_monitor import templates
+from crr_monitor.aws.artifacts import Bucket, template_key
 from crr_monitor.aws.parameters import ParameterError, check, declared, missing, retained
-from crr_monitor.aws.stacks import TEMPLATE_BYTES, Event, Existing, Stacks
+from crr_monitor.aws.stacks import STORED_TEMPLATE_BYTES, TEMPLATE_BYTES, Event, Existing, Stacks, can_be_sent
 from crr_monitor.aws.stacks import Change as StackChange
 from crr_monitor.aws.stacks import StackError as Refused
-from tests.aws.making import HOME, HUB
+from tests.aws.making import HOME, HUB, make_bucket
 
 pytest.importorskip("ministack")
 pytest.importorskip("boto3")
@@ -281,12 +282,45 @@ def test_wrong_parameters(given: list[str], text: str) -> None:
     assert str(caught.value) == text
 
 
+def artifacts(sandbox: Sandbox) -> Bucket:
+    """The bucket for templates, made."""
+    make_bucket(sandbox, "artifacts")
+    return Bucket(sandbox.client("s3", HUB, HOME), "artifacts", HUB, HOME)
+
+
+def long(size: int) -> str:
+    """The template with a comment that makes it as long as that."""
+    return TEMPLATE + "#" * (size - len(TEMPLATE))
+
+
+def test_long_template(sandbox: Sandbox, watcher: Watcher) -> None:
+    """A template that is too long to be sent is stored once, and CloudFormation reads it from there."""
+    bucket, text = artifacts(sandbox), long(TEMPLATE_BYTES + 1)
+    assert (can_be_sent(long(TEMPLATE_BYTES)), can_be_sent(text)) == (True, False)
+    stored, new = bucket.put_template(text)
+    assert (new, bucket.put_template(text)) == (True, (stored, False))
+    proposal = watcher.stacks.propose(NAME, stored, CALM)
+    assert proposal is not None
+    assert watcher.stacks.template(watcher.stacks.execute(proposal, watcher.events.append)) == text
+    bucket.take_back(template_key(text))
+    assert sandbox.client("s3", HUB, HOME).list_object_versions(Bucket="artifacts").get("Versions", []) == []
+
+
+def test_too_long_template(sandbox: Sandbox) -> None:
+    """A template that CloudFormation would not take even from a bucket is refused with the limit, and not stored."""
+    bucket = artifacts(sandbox)
+    with pytest.raises(Refused) as caught:
+        bucket.put_template(long(STORED_TEMPLATE_BYTES + 1))
+    assert str(caught.value) == "the template has 1,000,001 bytes, and CloudFormation takes at most 1,000,000"
+    assert sandbox.client("s3", HUB, HOME).list_objects_v2(Bucket="artifacts")["KeyCount"] == 0
+
+
 @pytest.mark.parametrize("name", [templates.HUB, templates.AGENT])
-def test_templates_are_understood_as_cloudformation_does(watcher: Watcher, name: str) -> None:
+def test_templates_are_understood_as_cloudformation_does(sandbox: Sandbox, watcher: Watcher, name: str) -> None:
     """Names, types and defaults of the real templates' parameters are those that CloudFormation reads."""
     text = templates.text(name)
-    assert len(text.encode()) <= TEMPLATE_BYTES
-    told = watcher.client.get_template_summary(TemplateBody=text)["Parameters"]
+    url = artifacts(sandbox).put_template(text)[0].url
+    told = watcher.client.get_template_summary(TemplateURL=url)["Parameters"]
     known = declared(text)
     assert {each["ParameterKey"]: (each["ParameterType"], each.get("DefaultValue")) for each in told} == {
         each.name: (each.kind, each.default or "") for each in known.values()

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor import templates
-from crr_monitor.aws.stacks import Existing, Stacks
+from crr_monitor.aws.artifacts import Bucket
+from crr_monitor.aws.stacks import Existing, Stacks, StoredTemplate
 from crr_monitor.lambdas.package import Target, build
 from crr_monitor.stores.dynamodb import open_store
 
@@ -157,9 +159,13 @@ class System:
         self.s3(account, region).put_object(Bucket=bucket, Key=package.key, Body=package.data)
         stacks = self.stacks(account, region)
         given = {**parameters, "CodeBucket": bucket, "CodeKey": package.key}
-        proposal = stacks.propose(template.partition(".")[0], templates.text(template), given)
+        stored = self._stored(account, region, templates.text(template))
+        proposal = stacks.propose(template.partition(".")[0], stored, given)
         assert proposal is not None
         return stacks.execute(proposal, lambda _: None)
+
+    def _stored(self, account: str, region: str, template: str) -> StoredTemplate:
+        return Bucket(self.s3(account, region), f"code-{account}", account, region).put_template(template)[0]
 
     def update(self, source: str, **parameters: str) -> None:
         """Change the source of events in both stacks, and other parameters of the hub."""
@@ -167,10 +173,18 @@ class System:
         self.agent = self._change(AGENT, ABROAD, self.agent, EventSource=source)
         self.source = source
 
+    def change_hub(self, **parameters: str) -> None:
+        """Change parameters of the hub's stack."""
+        self.hub = self._change(HUB, HOME, self.hub, **parameters)
+
+    def change_agent(self, **parameters: str) -> None:
+        """Change parameters of the agent's stack."""
+        self.agent = self._change(AGENT, ABROAD, self.agent, **parameters)
+
     def _change(self, account: str, region: str, stack: Existing, **given: str) -> Existing:
         stacks = self.stacks(account, region)
         kept = [name for name in stack.parameters if name not in given]
-        proposal = stacks.propose(stack.name, stacks.template(stack), given, kept)
+        proposal = stacks.propose(stack.name, self._stored(account, region, stacks.template(stack)), given, kept)
         assert proposal is not None
         return stacks.execute(proposal, lambda _: None)
 
@@ -211,6 +225,21 @@ class System:
         self.sandbox.settle(WAIT_SECONDS, functions=True)
         return said
 
+    @contextmanager
+    def without_agent_role(self) -> Iterator[str]:
+        """The hub's role in the agent's account is removed for a while; gives its ARN."""
+        role = f"crr-monitor-{self.hub.outputs['HubToken']}-agent"
+        iam = self.sandbox.client("iam", AGENT, HOME)
+        trust = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+        policy = iam.get_role_policy(RoleName=role, PolicyName="Hub")["PolicyDocument"]
+        iam.delete_role_policy(RoleName=role, PolicyName="Hub")
+        iam.delete_role(RoleName=role)
+        try:
+            yield f"arn:aws:iam::{AGENT}:role/{role}"
+        finally:
+            iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))
+            iam.put_role_policy(RoleName=role, PolicyName="Hub", PolicyDocument=json.dumps(policy))
+
     def store(self) -> DynamoStore:
         """The hub's store, as a person opens it."""
         os.environ.update(AWS_ACCESS_KEY_ID=HUB, AWS_SECRET_ACCESS_KEY="test")  # noqa: S106 - the sandbox's
@@ -242,3 +271,7 @@ class System:
         yield from (each["UUID"] for each in ask("lambda").list_event_source_mappings()["EventSourceMappings"])
         yield from (each["AlarmName"] for each in ask("cloudwatch").describe_alarms()["MetricAlarms"])
         yield from (each["logGroupName"] for each in ask("logs").describe_log_groups()["logGroups"])
+        yield from ask("firehose").list_delivery_streams()["DeliveryStreamNames"]
+        yield from (each["Name"] for each in ask("glue").get_databases()["DatabaseList"] if each["Name"] != "default")
+        groups = ask("athena").list_work_groups()["WorkGroups"]
+        yield from (each["Name"] for each in groups if each["Name"] != "primary")

@@ -10,18 +10,23 @@ import json
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from crr_monitor.core.model import Status
+from crr_monitor.core.times import HOUR_MS, SECOND_MS, parse_time
 from crr_monitor.history import ask, athena
 from crr_monitor.history.driver import connected
 from crr_monitor.history.queries import QUERIES
 from crr_monitor.history.schema import NAMES
 from crr_monitor.sandbox import Latency, Sandbox, Settings
+from crr_monitor.sinks.coverage import NOTE, Remembered
 from tests.cli.running import asked, call
-from tests.e2e.system import BUCKETS, HOME, HUB, System, document, statement
+from tests.e2e.system import BUCKETS, HOME, HUB, WAIT_SECONDS, System, document, statement
 from tests.e2e.traffic import Truth, Version, Writer, name
 
 if TYPE_CHECKING:
@@ -259,6 +264,35 @@ def test_named_queries(archived: Archived, query: str) -> None:
     (text,) = [each["QueryString"] for each in saved if (each["Name"], each["WorkGroup"]) == (query, group)]
     answer = athena.ask(client, text, group, archived.system.hub.outputs["ArchiveDatabaseName"])
     assert [dict(zip(answer.columns, row, strict=True)) for row in answer.rows] == rows
+
+
+def look(archived: Archived) -> None:
+    """One tick of the watch function's schedule."""
+    assert archived.sandbox.run_rule(HUB, HOME, archived.system.physical_id("WatchSchedule")) == 1
+    archived.sandbox.settle(WAIT_SECONDS, functions=True)
+
+
+def test_who_watched(archived: Archived) -> None:
+    """The report shows the hours in which the watch function looked, and those as blind in which it did not."""
+    look(archived)
+    token = archived.system.hub.outputs["HubToken"]
+    found = archived.query("SELECT monitor, source, kind, state FROM coverage", "--archive", archived.place)
+    queue = archived.system.hub.outputs["QueueUrl"].rpartition("/")[2]
+    assert {tuple(each.values()) for each in found} == {(token, queue, "live", "watched")}
+    # A day that could not be written is remembered: here the last of the month before, and then nobody looked.
+    day = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    since = int(day.timestamp() * SECOND_MS)
+    store = archived.system.store()
+    note = msgspec.json.decode(store.note(NOTE) or b"", type=Remembered)
+    old = replace(note.stretches[0], since=since, until=since + 5 * HOUR_MS)
+    store.keep_note(NOTE, msgspec.json.encode(replace(note, stretches=[old, *note.stretches])))
+    look(archived)
+    month = ("--month", f"{day:%Y-%m}", "--lateness", "62")
+    text = asked("s", "report", "--archive", archived.place, *month, *archived.endpoint, "-o", "json")
+    (told,) = json.loads(text)["coverage"]
+    assert (told["watched_hours"], told["blind_hours"]) == (5, 19)
+    (blind,) = [each for each in told["periods"] if each["kind"] == "blind"]
+    assert parse_time(blind["since"])[0] == old.until
 
 
 @pytest.mark.slow

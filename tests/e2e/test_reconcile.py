@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,27 +145,11 @@ def test_gone_at_the_source(scene: Scene) -> None:
     assert scene.copies(*version) == {"orders-dr": gone, "theirs-dr": gone}
 
 
-@contextmanager
-def without_agent_role(scene: Scene) -> Iterator[str]:
-    """The hub's role in the agent's account is removed for a while; gives its ARN."""
-    role = f"crr-monitor-{scene.system.hub.outputs['HubToken']}-agent"
-    iam = scene.sandbox.client("iam", AGENT, HOME)
-    trust = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
-    policy = iam.get_role_policy(RoleName=role, PolicyName="Hub")["PolicyDocument"]
-    iam.delete_role_policy(RoleName=role, PolicyName="Hub")
-    iam.delete_role(RoleName=role)
-    try:
-        yield f"arn:aws:iam::{AGENT}:role/{role}"
-    finally:
-        iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))
-        iam.put_role_policy(RoleName=role, PolicyName="Hub", PolicyDocument=json.dumps(policy))
-
-
 def test_agent_role_removed(scene: Scene) -> None:
     """Without the agent's role its buckets cannot be asked: that is told with the reason, and nothing else changes."""
     two = ("orders", "data/audit/unreached", scene.put("orders", "data/audit/unreached"))
     far = ("theirs", "x/unreached", scene.put("theirs", "x/unreached"))
-    with without_agent_role(scene) as role:
+    with scene.system.without_agent_role() as role:
         figures = scene.reconcile()
     assert scene.copies(*two) == {"audit": (PENDING, None), "orders-dr": (COMPLETED, "head")}
     assert scene.copies(*far) == {"theirs-dr": (PENDING, None), "orders-dr": (COMPLETED, "head")}
@@ -183,7 +166,7 @@ def test_agent_role_removed(scene: Scene) -> None:
 def test_agent_role_is_back(scene: Scene) -> None:
     """Once the role is there again, what could not be asked is, and nothing is unanswered any more."""
     version = ("orders", "data/audit/back", scene.put("orders", "data/audit/back"))
-    with without_agent_role(scene):
+    with scene.system.without_agent_role():
         assert scene.reconcile()["could_not_ask"] != []
     end = time.monotonic() + 90  # the function remembers the refusal for a moment
     while scene.record(*version).status is PENDING and time.monotonic() < end:

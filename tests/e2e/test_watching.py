@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pytest
 from crr_monitor.aws import bucket_alarms
 from crr_monitor.sandbox import Latency, Sandbox, Settings
 from tests.aws.making import stack
+from tests.e2e.alarming import Inbox
 from tests.e2e.system import HOME, HUB, WAIT_SECONDS, System
 
 if TYPE_CHECKING:
@@ -28,32 +28,9 @@ def system() -> Iterator[System]:
         yield System(sandbox, "CloudTrail", WatchInterval="rate(24 hours)", RecoveredSeconds="0")
 
 
-class Inbox:
-    """What comes to the topic of notifications."""
-
-    def __init__(self, system: System) -> None:
-        self.sqs = system.sandbox.client("sqs", HUB, HOME)
-        self.url = self.sqs.create_queue(QueueName="inbox")["QueueUrl"]
-        attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]
-        arn, topic = attributes["QueueArn"], system.hub.outputs["NotificationTopicArn"]
-        allowed = {
-            "Effect": "Allow",
-            "Principal": {"Service": "sns.amazonaws.com"},
-            "Action": "sqs:SendMessage",
-            "Resource": arn,
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-        self.sqs.set_queue_attributes(QueueUrl=self.url, Attributes={"Policy": policy})
-        system.sandbox.client("sns", HUB, HOME).subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-
-    def subjects(self) -> list[str]:
-        """Subjects of what came, taken out; alarms of the emulator itself are left out."""
-        found = []
-        while more := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
-            for each in more:
-                found.append(json.loads(each["Body"]).get("Subject") or "")
-                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=each["ReceiptHandle"])
-        return [subject for subject in found if subject.startswith("CRR Monitor:")]
+def subjects(inbox: Inbox) -> list[str]:
+    """Subjects of the notices that came."""
+    return [each["Subject"] for each in inbox.take()]
 
 
 def look(system: System) -> None:
@@ -85,13 +62,13 @@ def test_failure(system: System) -> None:
     client.put_object(Bucket="orders", Key="data/broken/a", Body=b"12345")
     system.drain()
     look(system)
-    assert inbox.subjects() == ["CRR Monitor: 1 failed, orders -> locked (AccessDenied s3:ReplicateObject)"]
+    assert subjects(inbox) == ["CRR Monitor: 1 failed, orders -> locked (AccessDenied s3:ReplicateObject)"]
     assert highest(system, "FailedObjects", SourceBucket="orders") == 1
     assert highest(system, "FailedReplications", SourceBucket="orders") == 1
     assert highest(system, "ReplicationLag") is not None
     assert highest(system, "UndeliverableEvents") == 0
     look(system)
-    assert inbox.subjects() == []
+    assert subjects(inbox) == []
 
 
 def test_alarms_of_buckets(system: System) -> None:

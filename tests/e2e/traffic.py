@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor.core.model import Status
-from tests.e2e.system import AGENT, BUCKETS
+from tests.e2e.system import AGENT, BUCKETS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,6 +40,10 @@ KEYS = (
 
 FINAL = (Status.FAILED, Status.PENDING, Status.COMPLETED, Status.SOURCE_DELETED, Status.NOT_ELIGIBLE)
 """The status of a version is the first of these that one of its copies has."""
+
+
+PAUSE_SECONDS = 0.02
+"""Between two objects that are written while something else happens."""
 
 
 @dataclass
@@ -180,8 +185,9 @@ def write_while(system: System, work: Callable[[], object]) -> Truth:
         busy = pool.submit(work)
         while not busy.done():
             writer.put("orders", f"data/{name(len(truth.versions))}")
+            time.sleep(PAUSE_SECONDS)
         busy.result()
-    system.sandbox.settle(functions=True)
+    system.sandbox.settle(WAIT_SECONDS, functions=True)
     for number in range(10):
         writer.put("theirs", f"after-{name(number)}")
     system.sandbox.settle()

@@ -9,7 +9,10 @@ import pytest
 pytest.importorskip("boto3")
 
 from crr_monitor.lambdas.settle import SettleFailedError, run
+from crr_monitor.sinks.cloudwatch import PublishError
+from crr_monitor.sinks.firehose import ArchiveError
 from crr_monitor.stores.base import StoreError
+from crr_monitor.stores.dynamodb_items import read_change
 from tests.lambdas.making import FakeContext, log_lines
 
 if TYPE_CHECKING:
@@ -114,3 +117,83 @@ def test_defect() -> None:
     """An error that no entry is to blame for is not taken for one."""
     with pytest.raises(ValueError, match="a defect"):
         run(Recorder(ValueError("a defect")), window(change(111)), FakeContext())
+
+
+def test_metrics_of_what_was_counted() -> None:
+    """What was counted is handed on to be published; where that fails, the run fails, and counts nothing again."""
+    store = Recorder()
+    published: list[Sequence[Transition]] = []
+    run(store, window(change(1)), FakeContext(), published.append)
+    assert published == [[]]
+
+    def refuse(_changes: Sequence[Transition]) -> None:
+        message = "1 of 1 metric data could not be published"
+        raise PublishError(message)
+
+    with pytest.raises(SettleFailedError, match="1 of 1 metric data could not be published"):
+        run(store, window(change(2)), FakeContext(), refuse)
+    assert store.calls == [(f"{STREAM}/{SHARD}", ["1"]), (f"{STREAM}/{SHARD}", ["2"])]
+
+
+class Order:
+    """Remembers which step came when; fails at the one that is named."""
+
+    def __init__(self, *broken: str) -> None:
+        self.steps: list[tuple[str, list[str]]] = []
+        self.broken = set(broken)
+
+    def _step(self, name: str, entries: Sequence[Mapping[str, Any]], error: Exception) -> None:
+        if name in self.broken:
+            raise error
+        self.steps.append((name, [entry["dynamodb"]["SequenceNumber"] for entry in entries]))
+
+    def settle(self, _shard: str, entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
+        """Count."""
+        self._step("count", entries, StoreError("throttled"))
+        return []
+
+    def archive(self, entries: Sequence[Mapping[str, Any]]) -> int:
+        """Archive."""
+        for entry in entries:
+            read_change(entry)
+        self._step("archive", entries, ArchiveError("Firehose stream rows: refused"))
+        return 2 * len(entries)
+
+    def run(self, *entries: dict[str, Any]) -> dict[str, Any]:
+        """Settle entries."""
+        return run(self, window(*entries), FakeContext(), archive=self.archive)
+
+
+def test_archived_before_counted(capsys: Any) -> None:  # noqa: ANN401
+    """All entries are archived before they are counted, and the log has how many rows that made."""
+    order = Order()
+    assert order.run(change(1), change(2)) == DONE
+    assert order.steps == [("archive", ["1", "2"]), ("count", ["1", "2"])]
+    (line,) = log_lines(capsys.readouterr().out)
+    assert (line["archived"], line["counted"]) == (4, 0)
+
+
+def test_nothing_is_counted_that_is_not_archived() -> None:
+    """When rows do not get to the archive nothing is counted, and all of it comes again."""
+    order = Order("archive")
+    with pytest.raises(SettleFailedError, match="they come again: Firehose stream rows: refused"):
+        order.run(change(1))
+    assert order.steps == []
+
+
+def test_what_comes_again_is_archived_again() -> None:
+    """When counting fails after archiving, the next run archives the same entries once more: no row is lost."""
+    order = Order("count")
+    with pytest.raises(SettleFailedError, match="throttled"):
+        order.run(change(1))
+    order.broken.clear()
+    order.run(change(1))
+    assert order.steps == [("archive", ["1"]), ("archive", ["1"]), ("count", ["1"])]
+
+
+def test_what_stands_before_an_unreadable_entry_is_archived() -> None:
+    """Entries before one that cannot be read are archived and counted; that one and what follows comes again."""
+    order = Order()
+    answer = order.run(change(1), damaged(2), change(3))
+    assert answer["batchItemFailures"] == [{"itemIdentifier": "2"}]
+    assert order.steps == [("archive", ["1"]), ("count", ["1"])]

@@ -14,8 +14,9 @@ pytest.importorskip("boto3")
 
 from crr_monitor.aws.record import REGIONS, Record
 from crr_monitor.aws.sessions import Sessions
-from crr_monitor.core.times import MINUTE_MS
+from crr_monitor.core.times import MINUTE_MS, format_time
 from crr_monitor.lambdas import settle, watch
+from crr_monitor.lambdas.coverage import interval_ms
 from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import SettleSettings, WatchSettings, variables
 from crr_monitor.lambdas.watch import WatchFailedError
@@ -24,7 +25,7 @@ from crr_monitor.stores.base import system_clock
 from crr_monitor.stores.dynamodb import DynamoStore
 from crr_monitor.stores.dynamodb_tables import STATISTICS_SUFFIX, STATUS_SUFFIX, create_tables
 from tests.aws.making import stack
-from tests.factories import SOURCE, batch_of, failed, replica, user_write
+from tests.factories import AT, SOURCE, batch_of, failed, replica, user_write
 from tests.lambdas.making import FakeContext
 from tests.stores.dynamodb_server import without_credentials
 
@@ -54,7 +55,7 @@ def sandbox() -> Iterator[Sandbox]:
 class Hub:
     """Tables, a topic with a queue behind it, and the function's runtime."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, archive: str = "") -> None:
         self.sandbox = sandbox
         name = f"watched{next(_numbers)}"
         self.dynamodb = sandbox.client("dynamodb", ACCOUNT, REGION)
@@ -63,6 +64,7 @@ class Hub:
         self.sns, self.sqs = (sandbox.client(service, ACCOUNT, REGION) for service in ("sns", "sqs"))
         self.topic = self.sns.create_topic(Name=name)["TopicArn"]
         self.inbox = self.sqs.create_queue(QueueName=name)["QueueUrl"]
+        self.queue = self.sqs.create_queue(QueueName=f"{name}-events")["QueueUrl"]
         arn = self.sqs.get_queue_attributes(QueueUrl=self.inbox, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self.sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
         self.url = f"dynamodb://{self.tables[0]}?statistics={self.tables[1]}&endpoint={sandbox.endpoint}"
@@ -74,6 +76,10 @@ class Hub:
             overdue_seconds=1_800,
             rpo_seconds=900,
             pause_seconds=1,
+            queue_url=self.queue,
+            interval="rate(5 minutes)",
+            archive_place=archive,
+            archive_key_arn="",
         )
         self.runtime = watch.make_runtime(self.settings, FUNCTION)
         self.store = DynamoStore(self.dynamodb, *self.tables)
@@ -210,10 +216,54 @@ def test_undeliverable(hub: Hub) -> None:
     some, (problem,) = watch.ask_undelivered(sessions, made)
     assert (some, problem.split(" could not be asked")[0]) == (1, f"queue {made.undelivered} in eu-west-1")
     hub.sandbox.end_fault(fault)
+    fault = hub.sandbox.fault("error", code="InternalError", status=500, match=match)
+    assert watch.ask_undelivered(sessions, made) == (1, [])
+    hub.sandbox.end_fault(fault)
     hub.sandbox.fault("error", code="AccessDenied", match={"service": "ssm", "operation": "GetParameter"})
     none, (problem,) = watch.ask_undelivered(sessions, made)
     assert none is None
     assert problem.startswith("it is not known in which Regions there are queues for undelivered events: ")
+
+
+def coverage(hub: Hub, bucket: str) -> list[dict[str, Any]]:
+    """The lines of all files of coverage in a bucket."""
+    client = hub.sandbox.client("s3", ACCOUNT, REGION)
+    found = client.list_objects_v2(
+        Bucket=bucket, Prefix=f"below/archive/coverage/day={format_time(AT)[:10]}/hub-{TOKEN}.ndjson"
+    )
+    bodies = [client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in found.get("Contents", [])]
+    return [json.loads(line) for body in bodies for line in body.splitlines()]
+
+
+def test_coverage(sandbox: Sandbox) -> None:
+    """With an archive each look tells until when the queue was read; what is refused is told, and written later."""
+    bucket = f"archive{next(_numbers)}"
+    sandbox.client("s3", ACCOUNT, REGION).create_bucket(Bucket=bucket)
+    hub = Hub(sandbox, f"s3://{bucket}/below/archive/")
+    hub.sqs.send_message(QueueUrl=hub.queue, MessageBody="x")
+    watch.run(hub.runtime, AT)
+    line = {"monitor": TOKEN, "source": hub.queue.rpartition("/")[2], "kind": "live", "state": "watched", "waiting": 1}
+    assert coverage(hub, bucket) == [{**line, "since": format_time(AT), "until": format_time(AT)}]
+    fault = sandbox.fault("error", code="AccessDenied", match={"service": "s3", "operation": "PUT"})
+    with pytest.raises(WatchFailedError, match=rf"s3:PutObject of s3://{bucket}/below/.* \(allow it to the function"):
+        watch.run(hub.runtime, AT + 5 * MINUTE_MS)
+    sandbox.end_fault(fault)
+    fault = sandbox.fault("error", code="AccessDenied", match={"service": "sqs", "operation": "GetQueueAttributes"})
+    with pytest.raises(WatchFailedError, match="who watched is not in the archive: sqs:GetQueueAttributes: Access"):
+        watch.run(hub.runtime, AT + 9 * MINUTE_MS)
+    sandbox.end_fault(fault)
+    assert [each["until"] for each in coverage(hub, bucket)] == [format_time(AT)]
+    watch.run(hub.runtime, AT + 10 * MINUTE_MS)
+    (told,) = coverage(hub, bucket)
+    assert (told["since"], told["until"]) == (format_time(AT), format_time(AT + 10 * MINUTE_MS))
+
+
+@pytest.mark.parametrize(
+    ("rate", "minutes"), [("rate(1 minute)", 1), ("rate(5 minutes)", 5), ("rate(1 hour)", 60), ("rate(2 hours)", 120)]
+)
+def test_interval(rate: str, minutes: int) -> None:
+    """The time between two looks is that of the schedule."""
+    assert interval_ms(rate) == minutes * MINUTE_MS
 
 
 def test_handlers(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from crr_monitor.core.merge import merge
 from crr_monitor.core.statistics import Cell, CellKey
 from crr_monitor.stores.base import StoreError
 from crr_monitor.stores.dynamodb_calls import TRIES, ConditionFailedError, Table
-from crr_monitor.stores.dynamodb_items import PARTS_AT_ONCE, decode_parts, encode_parts, pieces
+from crr_monitor.stores.dynamodb_items import PARTS_AT_ONCE, decode_parts, encode_parts, pieces, read_change
 from crr_monitor.stores.dynamodb_statistics import (
     CELLS_AT_ONCE,
     COUNTERS_AT_ONCE,
@@ -34,10 +35,12 @@ from crr_monitor.stores.dynamodb_tables import (
     parse_address,
 )
 from tests.core.generated import evidence
+from tests.factories import AT, KEY, ONE_WAY, VERSION, merged_by_version, replica, user_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crr_monitor.core.events import Event
     from crr_monitor.core.evidence import Evidence
 
 
@@ -366,3 +369,37 @@ class TestCalls:
         assert list(one.query(7, IndexName="i")) == [{"a": 1}, {"a": 2}]
         assert [request.get("ExclusiveStartKey") for request in client.asked] == [None, {"k": 1}, {"k": 2}]
         assert {request["Limit"] for request in client.asked} == {7}
+
+
+def image(revision: int, *told: Event) -> dict[str, Any]:
+    """An item of the status table as the change stream has it, changed at its revision's number of seconds."""
+    known = merged_by_version(told, ONE_WAY)[KEY, VERSION]
+    numbers = {"born_at": 1, "revision": revision, "changed_at": 1_000 * revision, "expires_at": 9}
+    return {
+        "object_key": {"S": KEY},
+        "version_id": {"S": VERSION},
+        **{name: {"N": str(number)} for name, number in numbers.items()},
+        **{name: {"B": body} for name, body in encode_parts(known).items()},
+    }
+
+
+class TestChange:
+    """When something changed, and as which revision, is told by the entry alone: the same however often it comes."""
+
+    def test_written(self) -> None:
+        """The new image says when it was written; the revision is the one after the change."""
+        images = {"OldImage": image(1, user_write()), "NewImage": image(2, user_write(), replica())}
+        _, found = read_change({"dynamodb": {"SequenceNumber": "1", **images}})
+        assert found is not None
+        assert (found.at, found.revision) == (2_000, 2)
+
+    @pytest.mark.parametrize(
+        ("told", "at"),
+        [(1_795_330_800, AT), (1_795_330_800.0, AT), (datetime(2026, 11, 22, 7, tzinfo=UTC), AT), (None, 0)],
+    )
+    def test_removed(self, told: object, at: int) -> None:
+        """Of what left the table tells, as a number to Lambda and as a time to a reader of the stream."""
+        given = {} if told is None else {"ApproximateCreationDateTime": told}
+        _, found = read_change({"dynamodb": {"SequenceNumber": "1", "OldImage": image(3, user_write()), **given}})
+        assert found is not None
+        assert (found.after, found.at, found.revision) == (None, at, 3)

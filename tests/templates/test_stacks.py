@@ -18,6 +18,7 @@ import pytest
 
 import crr_monitor
 from crr_monitor import templates
+from crr_monitor.aws.artifacts import Bucket
 from crr_monitor.aws.patterns import buckets_in
 from crr_monitor.sandbox import Sandbox
 from crr_monitor.stores.dynamodb import open_store
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 ABROAD = "eu-west-1"
 FAR = "sa-east-1"
-ROOMS = ("aws", "core", "decode", "lambdas", "process", "sources", "stores")
+ROOMS = ("aws", "core", "decode", "lambdas", "process", "sinks", "sources", "stores")
 SECONDS = 60.0
 
 
@@ -88,13 +89,14 @@ def code() -> bytes:
     return found.getvalue()
 
 
-def upload(sandbox: Sandbox, account: str, region: str) -> dict[str, str]:
+def upload(sandbox: Sandbox, account: str, region: str) -> tuple[Bucket, dict[str, str]]:
     """Put the code where a stack finds it."""
     zipped = code()
     bucket, key = f"code-{account}", hashlib.sha256(zipped).hexdigest() + ".zip"
     make_bucket(sandbox, bucket, region, account)
-    sandbox.client("s3", account, region).put_object(Bucket=bucket, Key=key, Body=zipped)
-    return {"CodeBucket": bucket, "CodeKey": key}
+    artifacts = Bucket(sandbox.client("s3", account, region), bucket, account, region)
+    artifacts.put(key, zipped)
+    return artifacts, {"CodeBucket": bucket, "CodeKey": key}
 
 
 def until(condition: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the condition gives
@@ -111,10 +113,11 @@ class Deployed:
     def __init__(self, sandbox: Sandbox, account: str, region: str, template: str, **parameters: str) -> None:
         self._client = sandbox.client("cloudformation", account, region)
         self._name = template.partition(".")[0]
-        given = {**parameters, **upload(sandbox, account, region)}
+        artifacts, at = upload(sandbox, account, region)
+        given = {**parameters, **at}
         self._client.create_stack(
             StackName=self._name,
-            TemplateBody=templates.text(template),
+            TemplateURL=artifacts.put_template(templates.text(template))[0].url,
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )

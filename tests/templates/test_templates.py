@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from crr_monitor import templates
-from crr_monitor.aws.patterns import OBJECT_EVENTS
 from crr_monitor.aws.plan_model import Stack
-from crr_monitor.aws.selectors import canonical, trail_selectors
 from crr_monitor.lambdas.settings import BY_HANDLER, variables
 from crr_monitor.stores.dynamodb_tables import STATISTICS, STATUS, cloudformation_properties
 from tools import permissions
@@ -27,6 +25,8 @@ BOTH = pytest.mark.parametrize("template", [HUB, AGENT], ids=["hub", "agent"])
 NO_SINGLE_RESOURCE = {
     "s3:ListAllMyBuckets",
     "events:ListRules",
+    "cloudwatch:PutMetricData",
+    "cloudwatch:DescribeAlarms",
     "cloudtrail:DescribeTrails",
     "cloudtrail:GetTrailStatus",
     "cloudtrail:GetEventSelectors",
@@ -98,7 +98,7 @@ def test_star_only_where_nothing_else_works(template: dict[str, Any]) -> None:
 
 @BOTH
 def test_what_changes_something_is_bound_to_the_stack(template: dict[str, Any]) -> None:
-    """What a role may change is the stack's, or has its token in its name, or is a bucket's notifications."""
+    """What a role may change is the stack's or has its token, or is a bucket's notifications, or an archive's files."""
     changing = re.compile(r":(Put|Create|Delete|Set|Update|Remove|Tag|Batch[WG]|Send|Subscribe|Assume|Pass)")
     loose = [
         (each.role, each.sid, arn)
@@ -109,7 +109,16 @@ def test_what_changes_something_is_bound_to_the_stack(template: dict[str, Any]) 
     ]
     allowed = [
         ("SetupRole", "KeepSubscriptions", "*"),
+        ("SettleRole", "Publish", "*"),
+        ("WatchRole", "Publish", "*"),
         ("SetupRole", "ChangeNotifications", "arn:${AWS::Partition}:s3:::*"),
+        ("ArchiveRole", "WriteArchive", "arn:${AWS::Partition}:s3:::${ArchiveBucket}/${ArchivePrefix}archive/*"),
+        ("ArchiveRole", "WriteArchive", "arn:${AWS::Partition}:s3:::${ArchiveBucket}/${ArchivePrefix}errors/*"),
+        (
+            "WatchRole",
+            "WriteCoverage",
+            "arn:${AWS::Partition}:s3:::${ArchiveBucket}/${ArchivePrefix}archive/coverage/*",
+        ),
     ]
     assert [each for each in loose if each not in allowed] == []
 
@@ -124,11 +133,11 @@ def test_every_role_can_have_a_boundary(template: dict[str, Any]) -> None:
 
 @BOTH
 def test_each_function_has_a_role_of_its_own(template: dict[str, Any]) -> None:
-    """No two functions share a role, and each role is some function's or EventBridge's or the hub's."""
+    """No two functions share a role, and each role is some function's, EventBridge's, Firehose's or the hub's."""
     functions = resources(template, "AWS::Lambda::Function").values()
     used = [each["Properties"]["Role"]["Fn::GetAtt"][0] for each in functions]
     assert len(set(used)) == len(used)
-    assert resources(template, "AWS::IAM::Role").keys() - {*used} <= {"ForwardRole", "HubRole"}
+    assert resources(template, "AWS::IAM::Role").keys() - {*used} <= {"ForwardRole", "HubRole", "ArchiveRole"}
 
 
 @BOTH
@@ -151,7 +160,9 @@ def test_handlers() -> None:
 @pytest.mark.parametrize(("name", "table"), [("StatusTable", STATUS), ("StatisticsTable", STATISTICS)])
 def test_tables(name: str, table: Any) -> None:  # noqa: ANN401 - the store's own type
     """A table has the keys, indexes, stream and TTL attribute that the store works with."""
-    properties = HUB["Resources"][name]["Properties"]
+    properties = dict(HUB["Resources"][name]["Properties"])
+    key = {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": "TableKeyArn"}}
+    assert properties.pop("SSESpecification") == {"Fn::If": ["HasTableKey", key, {"Ref": "AWS::NoValue"}]}
     assert properties == cloudformation_properties(table)
 
 
@@ -169,7 +180,8 @@ def test_no_fixed_names(template: dict[str, Any]) -> None:
     named = {
         (kind, key): each["Properties"][key]
         for kind, each in ((each["Type"], each) for each in template["Resources"].values())
-        if kind not in {"AWS::Lambda::Permission", "AWS::Lambda::EventSourceMapping"}
+        if kind not in {f"AWS::Lambda::{each}" for each in ("Permission", "EventSourceMapping", "EventInvokeConfig")}
+        and kind not in {"AWS::Athena::NamedQuery", "AWS::Logs::LogStream"}  # named within something of ours
         for key in keys & each["Properties"].keys()
     }
     assert [where for where, value in named.items() if "Token}" not in "".join(strings(value))] == []
@@ -202,17 +214,15 @@ def test_parameters_are_grouped_and_described(template: dict[str, Any]) -> None:
 
 
 @BOTH
-def test_trail_logs_no_management_events(template: dict[str, Any]) -> None:
-    """The trail that is made selects only data events, those that the code selects, and is only made on request."""
-    trail = template["Resources"]["ReplicationTrail"]
-    assert trail["Condition"] == "MakesTrail"
-    (selector,) = trail["Properties"]["AdvancedEventSelectors"]
-    fields = {field.pop("Field"): field for field in [dict(each) for each in selector["FieldSelectors"]]}
-    wanted = canonical(trail_selectors("aws", [], "nothing/"))[0]
-    assert selector["Name"] == wanted["Name"]
-    assert fields["eventCategory"] == {"Equals": ["Data"]}
-    assert fields["eventName"] == {"Equals": list(OBJECT_EVENTS)}
-    assert [field["Field"] for field in wanted["FieldSelectors"]] == list(fields)
+def test_the_trail_is_set_ups(template: dict[str, Any]) -> None:
+    """The template makes no trail, which would go too early; its bucket lets only that trail write, and it stays."""
+    assert resources(template, "AWS::CloudTrail::Trail") == {}
+    policy = template["Resources"]["TrailBucketPolicy"]
+    arns = {each for each in strings(policy["Properties"]) if ":trail/" in each}
+    assert {each.rpartition(":")[2] for each in arns} == {"trail/crr-monitor-${Token}"}
+    kept = {"Condition": "MakesTrail", "DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
+    for name in ("TrailBucket", "TrailBucketPolicy"):
+        assert kept.items() <= template["Resources"][name].items()
 
 
 def test_names_that_code_and_templates_share() -> None:
@@ -230,7 +240,8 @@ def test_names_that_code_and_templates_share() -> None:
         forward_role_arn="",
     )
     assert HUB["Resources"]["Topic"]["Properties"]["TopicName"]["Fn::Sub"][0] == stack.topic
-    assert any(each.endswith(f":::{stack.prefix}nothing/") for each in strings(HUB["Resources"]["ReplicationTrail"]))
+    for template in (HUB, AGENT):
+        assert any(each.endswith(f":trail/{stack.trail}") for each in strings(template["Resources"]["SetupRole"]))
     assert AGENT["Resources"]["Bus"]["Properties"]["Name"] == {"Fn::Sub": "crr-monitor-${HubToken}-agent"}
     assert AGENT["Resources"]["HubRole"]["Properties"]["RoleName"] == {"Fn::Sub": "crr-monitor-${HubToken}-agent"}
     undelivered = f":{stack.undelivered}"
@@ -244,9 +255,39 @@ def test_hub_tells_what_the_agent_asks() -> None:
     assert {*groups[0]["Parameters"], "EventSource"} <= HUB["Outputs"].keys()
 
 
+def test_every_role_that_uses_a_table_may_use_its_key() -> None:
+    """Where the tables have a key of the customer's, each role that may read or write a table may use that key."""
+    found = list(permissions.statements(HUB))
+    of_tables = re.compile(r"\$\{Stat\w+Table\.Arn\}")
+    tables = {each.role for each in found if any(of_tables.match(arn) for arn in each.resources)}
+    assert {each.role for each in found if each.sid == "UseTableKey"} == tables
+
+
+@BOTH
+def test_alarms_name_their_cure(template: dict[str, Any]) -> None:
+    """Every alarm about the monitor itself says what to look at or to do, and can tell somebody."""
+    for name, alarm in resources(template, "AWS::CloudWatch::Alarm").items():
+        text = alarm["Properties"]["AlarmDescription"]
+        assert re.search(r"\b(logs?|look|see|ask|mend|mended|redrive|choose|purge)\b", text, re.IGNORECASE), name
+        assert len(text) <= 1_024, name
+
+
+def test_nothing_is_given_up_without_a_word() -> None:
+    """What a function gives up lies in a queue that has an alarm; only the schedule's runs are not tried again."""
+    changes = HUB["Resources"]["SettleChanges"]["Properties"]
+    assert changes["BisectBatchOnFunctionError"] is True
+    assert changes["DestinationConfig"] == {"OnFailure": {"Destination": {"Fn::GetAtt": ["UncountedQueue", "Arn"]}}}
+    assert changes["MaximumRecordAgeInSeconds"] < 24 * 3_600  # after that the stream has nothing left to tell
+    alarms = resources(HUB, "AWS::CloudWatch::Alarm").values()
+    watched = {text for each in alarms for text in strings(each["Properties"].get("Dimensions", []))}
+    assert {"UncountedQueue", "DeadLetterQueue", "Queue", "ProcessFunction", "SettleFunction"} <= watched
+    assert HUB["Resources"]["ProcessNoRetries"]["Properties"]["MaximumRetryAttempts"] == 0
+
+
 def test_queue_waits_long_enough() -> None:
-    """A message stays hidden for six times the function's time-out, and what fails goes to the other queue."""
+    """A message stays hidden for six times the function's time-out, and goes elsewhere only after twelve hours."""
     queue = HUB["Resources"]["Queue"]["Properties"]
+    assert queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"] == 12 * 3_600
     assert queue["VisibilityTimeout"] == 6 * HUB["Resources"]["ProcessFunction"]["Properties"]["Timeout"]
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
 
@@ -258,8 +299,10 @@ def test_alarms_cannot_go_to_the_managed_key() -> None:
 
 @BOTH
 def test_page_of_permissions(template: dict[str, Any]) -> None:
-    """The page has a row per statement, each with its reason."""
-    rows = permissions.markdown(template).splitlines()[2:]
+    """The page has each statement once, below its role's heading, with its reason."""
+    page = permissions.markdown(template)
+    sections = {part.partition("\n")[0]: part for part in page.split("### ")[1:]}
     found = list(permissions.statements(template))
-    assert len(rows) == len(found)
-    assert all(each.reason in row and each.role in row for each, row in zip(found, rows, strict=True))
+    assert list(sections) == list(dict.fromkeys(each.role for each in found))
+    assert page.count("\n| `") == len(found)
+    assert [each.sid for each in found if each.reason not in sections[each.role]] == []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct, to_builtins
 from msgspec.json import encode as json_encode
 
+from crr_monitor.aws.agent_register import Told
 from crr_monitor.aws.discovery import Discovery, discover, topology_entries
 from crr_monitor.aws.sessions import AwsError, call
 from crr_monitor.aws.setup import Known
@@ -23,6 +24,7 @@ from crr_monitor.aws.setup import Known
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from crr_monitor.aws.agent_register import Agent
     from crr_monitor.aws.plan_model import Stack
     from crr_monitor.aws.sessions import Sessions
     from crr_monitor.core.topology import BucketConfig, Topology
@@ -44,27 +46,11 @@ class TopologyStore(Protocol):
         """Learn configurations (with whether they state ``since``)."""
 
 
-class Told(Struct, frozen=True):
-    """What only the hub knows: which buckets of the account others replicate to, and where the hub has its topic."""
-
-    destinations: tuple[str, ...] = ()
-    topic_regions: tuple[str, ...] = ()
-
-
 class Said(Struct, frozen=True):
     """What an agent says of itself when it announces itself."""
 
     told: Told
     digest: str
-
-
-class Agent(Struct, frozen=True):
-    """An agent as it announced itself: where it lives, what it was told, and a digest of what it has discovered."""
-
-    account: str
-    region: str
-    told: Told = Told()
-    digest: str = ""
 
 
 def agent_bus(hub_token: str) -> str:
@@ -138,7 +124,7 @@ def tell(sessions: Sessions, stack: Stack, agent: Agent, news: Told) -> bool:
 
     An agent that was told converges and announces itself again, knowing it: so this ends.
     """
-    if news == agent.told:
+    if news.digest == agent.told:
         return False
     client = sessions.client("events", agent.region, agent.account)
     _put_event(client, agent_bus(stack.hub_token), HUB_SOURCE, TOLD, to_builtins(news))

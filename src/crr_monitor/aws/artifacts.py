@@ -1,13 +1,14 @@
-"""The bucket from which CloudFormation takes the functions' code: one per account and Region, made when missing."""
+"""The bucket from which CloudFormation takes code and templates: one per account and Region, made when missing."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor.aws.sessions import AwsError, call, pages
-from crr_monitor.aws.stacks import StackError
+from crr_monitor.aws.stacks import STORED_TEMPLATE_BYTES, StackError, StoredTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,12 +17,35 @@ NOT_THERE = frozenset({"404", "NoSuchBucket", "NotFound"})
 NOT_OURS = frozenset({"403", "AccessDenied"})
 ELSEWHERE = frozenset({"301", "PermanentRedirect"})
 NOT_EMPTY = "BucketNotEmpty"
+NO_POLICY = "NoSuchBucketPolicy"
+READERS = "AgentsIn"
+"""With an organization's id behind it, the name of the statement that lets its accounts read."""
 TRIES = 5
+
+
+def template_key(template: str) -> str:
+    """The key of a template: it names the content, as the key of the functions' code does."""
+    return f"crr-monitor-{hashlib.sha256(template.encode()).hexdigest()[:32]}.template"
 
 
 def bucket_name(account: str, region: str) -> str:
     """The name of the bucket that is made."""
     return f"crr-monitor-artifacts-{account}-{region}"
+
+
+def reading(partition: str, bucket: str, organization: str) -> dict[str, Any]:
+    """The statement of a bucket's policy that lets all accounts of an organization read the code.
+
+    It does not make the bucket public (S3 User Guide, "The meaning of public": a fixed ``aws:PrincipalOrgID``).
+    """
+    return {
+        "Sid": READERS + organization.replace("-", ""),
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:{partition}:s3:::{bucket}/crr-monitor-*",
+        "Condition": {"StringEquals": {"aws:PrincipalOrgID": organization}},
+    }
 
 
 class Bucket:
@@ -32,7 +56,7 @@ class Bucket:
         self.name = name
         self._account = account
         self._region = region
-        self._partition = partition
+        self.partition = partition
         self._given = {"Bucket": name, "ExpectedBucketOwner": account}
 
     def exists(self) -> bool:
@@ -63,8 +87,12 @@ class Bucket:
     def _wrong_region(self, place: str) -> str:
         return f"bucket {self.name} is in {place}: code has to be in the stack's own Region, {self._region}"
 
-    def make(self) -> None:
-        """Make it, or bring it in order: encrypted, private, versioned, by TLS only. Doing it again changes nothing."""
+    def make(self, organization: str = "") -> None:
+        """Make it, or bring it in order: encrypted, private, versioned, by TLS only. Doing it again changes nothing.
+
+        All accounts of an ``organization`` may read what is in it, so that its agents have their code from there. That
+        stays allowed when another stack without an organization has its code there, too.
+        """
         if not self.exists():
             # API Reference, "CreateBucket": us-east-1 is what is meant when nothing is said, and cannot be said.
             place = {"LocationConstraint": self._region} if self._region != "us-east-1" else None
@@ -74,7 +102,7 @@ class Bucket:
             ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
         )
         rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-        arn = f"arn:{self._partition}:s3:::{self.name}"
+        arn = f"arn:{self.partition}:s3:::{self.name}"
         statement = {
             "Sid": "OnlyEncryptedTransport",
             "Effect": "Deny",
@@ -83,14 +111,31 @@ class Bucket:
             "Resource": [arn, f"{arn}/*"],
             "Condition": {"Bool": {"aws:SecureTransport": "false"}},
         }
+        statements = [statement, *self._readers(organization)]
         for operation, settings in (
             ("put_public_access_block", {"PublicAccessBlockConfiguration": private}),
             ("put_bucket_encryption", {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}),
             ("put_bucket_versioning", {"VersioningConfiguration": {"Status": "Enabled"}}),
-            ("put_bucket_policy", {"Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}),
+            ("put_bucket_policy", {"Policy": json.dumps({"Version": "2012-10-17", "Statement": statements})}),
         ):
             function = getattr(self._client, operation)
             call(f"s3:{operation.title().replace('_', '')} of {self.name}", function, **self._given, **settings)
+
+    def _readers(self, organization: str) -> list[dict[str, Any]]:
+        """The statements that let organizations read: those that are there, and that of one more."""
+        try:
+            told = call(f"s3:GetBucketPolicy of {self.name}", self._client.get_bucket_policy, **self._given)
+        except AwsError as error:
+            if error.code != NO_POLICY:
+                raise
+            told = {"Policy": '{"Statement": []}'}
+        known = {
+            each["Sid"]: each for each in json.loads(told["Policy"])["Statement"] if READERS in each.get("Sid", "")
+        }
+        if organization:
+            statement = reading(self.partition, self.name, organization)
+            known[statement["Sid"]] = statement
+        return list(known.values())
 
     def put(self, key: str, body: bytes) -> bool:
         """Store an object unless it is there already; whether it was stored. The key has to name the content."""
@@ -104,6 +149,38 @@ class Bucket:
             return False
         call(f"s3:PutObject to {self.name}", self._client.put_object, **self._given, Key=key, Body=body)
         return True
+
+    def put_template(self, template: str) -> tuple[StoredTemplate, bool]:
+        """Store a template; where CloudFormation finds it, and whether it was not there before.
+
+        Raises:
+            StackError: it is longer than CloudFormation takes.
+        """
+        body, key = template.encode(), template_key(template)
+        if len(body) > STORED_TEMPLATE_BYTES:
+            message = (
+                f"the template has {len(body):,} bytes, and CloudFormation takes at most {STORED_TEMPLATE_BYTES:,}"
+            )
+            raise StackError(message)
+        new = self.put(key, body)
+        return StoredTemplate(self.address(key)), new
+
+    def address(self, key: str) -> str:
+        """The URL of an object.
+
+        The service's own address with the bucket in its path, as "aws cloudformation package" writes it: right in every
+        partition, and at an endpoint of one's own.
+        """
+        return f"{self._client.meta.endpoint_url}/{self.name}/{key}"
+
+    def take_back(self, key: str) -> None:
+        """Remove an object, with all its versions.
+
+        Raises:
+            StackError: it could not be deleted.
+        """
+        for batch in self._versions(Prefix=key):
+            self._delete(batch)
 
     def remove(self, sleep: Callable[[float], None] = time.sleep) -> bool:
         """Empty the bucket, all versions, and delete it; whether it was there.
@@ -129,8 +206,9 @@ class Bucket:
         message = f"bucket {self.name} does not stay empty: something still writes to it; try again in some minutes"
         raise StackError(message)
 
-    def _versions(self) -> Iterator[list[dict[str, str]]]:
-        found = pages(f"s3:ListObjectVersions of {self.name}", self._client, "list_object_versions", **self._given)
+    def _versions(self, **more: str) -> Iterator[list[dict[str, str]]]:
+        operation = f"s3:ListObjectVersions of {self.name}"
+        found = pages(operation, self._client, "list_object_versions", **self._given, **more)
         for page in found:
             batch = [
                 {"Key": each["Key"], "VersionId": each["VersionId"]}

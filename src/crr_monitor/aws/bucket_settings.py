@@ -59,10 +59,13 @@ def wanted_configuration(stack: Stack, each: Watched, current: Mapping[str, Any]
     Raises:
         OverlapError: another entry receives the same events already.
     """
-    mine = _ours(stack, each) if stack.event_source == "S3Notifications" else []
+    if "S3Notifications" in stack.retiring:
+        mine = [entry for entry in current.get("TopicConfigurations", []) if _is_ours(stack, entry)]
+    else:
+        mine = _ours(stack, each) if stack.event_source == "S3Notifications" else []
     merged = without_ours(stack, current)
     for entry in mine:
-        _check_overlap(each.bucket, entry, merged)
+        check_overlap(each.bucket, entry, merged, ", or choose EventSource EventBridge or CloudTrail")
     if mine:
         merged["TopicConfigurations"] = [*merged.get("TopicConfigurations", []), *mine]
     if stack.event_source == "EventBridge":
@@ -128,10 +131,13 @@ def restored(stack: Stack, current: Mapping[str, Any], previous: Mapping[str, An
     return None if _same(kept, current) else kept
 
 
-def _check_overlap(bucket: str, entry: Mapping[str, Any], others: Mapping[str, Any]) -> None:
-    """User Guide, "Configuring event notifications using object key name filtering".
+def check_overlap(bucket: str, entry: Mapping[str, Any], others: Mapping[str, Any], otherwise: str = "") -> None:
+    """User Guide, "Configuring event notifications using object key name filtering": overlapping filters are refused.
 
-    Overlapping filters are refused.
+    ``otherwise`` is what one could do instead of sharing a topic.
+
+    Raises:
+        OverlapError: another entry receives the same events already.
     """
     for name, receiver in LISTS.items():
         for other in others.get(name, []):
@@ -141,8 +147,8 @@ def _check_overlap(bucket: str, entry: Mapping[str, Any], others: Mapping[str, A
             if shared and _filters_meet(_filter(entry), _filter(other)):
                 message = (
                     f"bucket {bucket}: its notification {other.get('Id') or '(unnamed)'} sends {', '.join(shared)} to "
-                    f"{other[receiver]}, and S3 allows one receiver per event: let it publish to a topic for both, "
-                    "or choose EventSource EventBridge or CloudTrail"
+                    f"{other[receiver]}, and S3 allows one receiver per event: let it publish to a topic for both"
+                    f"{otherwise}"
                 )
                 raise OverlapError(message)
 

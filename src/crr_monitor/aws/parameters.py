@@ -48,7 +48,7 @@ class Parameter(Struct, frozen=True):
         parts = value.split(",") if self.kind == "CommaDelimitedList" else [value]
         if self.pattern is not None and not all(re.fullmatch(self.pattern, part.strip()) for part in parts):
             return self.constraint or f"it has to match {self.pattern}"
-        if self.kind == "Number" and not re.fullmatch(r"-?[0-9]{1,9}", value):
+        if self.kind == "Number" and not re.fullmatch(r"-?[0-9]{1,15}", value):
             return "it has to be a whole number"
         if (self.low is not None and int(value) < self.low) or (self.high is not None and int(value) > self.high):
             return f"allowed is {self.low} to {self.high}"

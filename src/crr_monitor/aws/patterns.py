@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from crr_monitor.aws.plan_model import EventSource
+    from crr_monitor.aws.words import EventSource
 
 PATTERN_BYTES = 2_048
 """EventBridge quotas, "Event pattern size": 2,048 characters."""
@@ -19,6 +19,9 @@ OBJECT_EVENTS = ("PutObject", "PostObject", "CopyObject", "CompleteMultipartUplo
 
 By name: "all writes" would log and bill every UploadPart.
 """
+
+NAMES: dict[EventSource, str] = {"CloudTrail": "events", "EventBridge": "s3-events"}
+"""What the names of a source's rules begin with."""
 
 CONFIGURATION_EVENTS = ("PutBucketReplication", "DeleteBucketReplication")
 
@@ -52,8 +55,9 @@ def _cloudtrail(detail: dict[str, Any]) -> dict[str, Any]:
 def rules_for(source: EventSource, buckets: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Patterns for all buckets, by the name's end of their rule (``events-0``...), each as long as EventBridge takes.
 
-    A bucket's place follows from its name alone, and the number of rules doubles: when a rule is split, its half
-    appears in a new rule before it leaves the old one, so that no event is missed in between.
+    Each source's rules have names of their own, so that two sources can go on side by side. A bucket's place follows
+    from its name alone, and the number of rules doubles: when a rule is split, its half appears in a new rule before
+    it leaves the old one, so that no event is missed in between.
     """
     names = set(buckets)
     if not names:
@@ -63,7 +67,7 @@ def rules_for(source: EventSource, buckets: Iterable[str]) -> dict[str, dict[str
         groups: dict[int, list[str]] = {}
         for name in names:
             groups.setdefault(_digest(name) % count, []).append(name)
-        patterns = {f"events-{number}": objects_pattern(source, groups[number]) for number in sorted(groups)}
+        patterns = {f"{NAMES[source]}-{number}": objects_pattern(source, groups[number]) for number in sorted(groups)}
         if all(len(dump(pattern)) <= PATTERN_BYTES for pattern in patterns.values()):
             return patterns
         count *= 2

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from crr_monitor.aws.words import EventSource, StackKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from crr_monitor.core.topology import BucketConfig
 
-EventSource: TypeAlias = Literal["CloudTrail", "EventBridge", "S3Notifications"]
-StackKind: TypeAlias = Literal["hub", "agent"]
-Kind: TypeAlias = Literal["queue", "queue-policy", "topic", "subscription", "rule", "selectors"]
+Kind: TypeAlias = Literal["queue", "queue-policy", "topic", "subscription", "rule", "trail"]
 Verb: TypeAlias = Literal["create", "update", "delete"]
 
-ORDER: tuple[Kind, ...] = ("queue", "queue-policy", "topic", "subscription", "rule", "selectors")
+ORDER: tuple[Kind, ...] = ("queue", "queue-policy", "topic", "subscription", "rule", "trail")
 """Kinds in the order in which they are made; they are removed in the opposite order."""
 
-GIVEN: frozenset[Kind] = frozenset({"queue-policy", "selectors"})
+GIVEN: frozenset[Kind] = frozenset({"queue-policy"})
 """Kinds that are a setting of something the template makes: they go with it, and are never removed by themselves."""
 
 STACK_TAG = "crr-monitor:stack"
@@ -31,7 +31,9 @@ class Stack(Struct, frozen=True, kw_only=True):
 
     ``token`` are the last 12 hexadecimal digits of the stack's id: part of every name, so that any number of stacks
     get along. An agent's names have its hub's token too, where the hub has to find them. ``topic_keys`` are ARNs of
-    the KMS keys that the user named for topics, each for its own Region.
+    the KMS keys that the user named for topics, each for its own Region. ``trail_bucket`` takes the log files of the
+    stack's own trail; without one there is no such trail. ``retiring`` are sources of events of which the stack was
+    told before, and which go on for a while beside the present one.
     """
 
     kind: StackKind
@@ -48,10 +50,21 @@ class Stack(Struct, frozen=True, kw_only=True):
     forward_role_arn: str
     queue_arn: str = ""
     queue_url: str = ""
-    trail_arn: str = ""
+    trail_bucket: str = ""
     topic_keys: tuple[str, ...] = ()
     agent_accounts: tuple[str, ...] = ()
     agent_organization: str = ""
+    retiring: tuple[EventSource, ...] = ()
+
+    @property
+    def sources(self) -> frozenset[EventSource]:
+        """Every source whose events are taken now."""
+        return frozenset({self.event_source, *self.retiring})
+
+    @property
+    def trail(self) -> str:
+        """The name of the stack's own trail."""
+        return f"crr-monitor-{self.token}"
 
     @property
     def prefix(self) -> str:
@@ -119,11 +132,15 @@ class Action(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What has to be there. ``problems`` are refusals: what they name is left out and has to be mended by somebody."""
+    """What has to be there. ``problems`` are refusals: what they name is left out and has to be mended by somebody.
+
+    ``untouched`` are kinds of which nothing is made, changed or removed now.
+    """
 
     resources: tuple[Resource, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    untouched: frozenset[Kind] = frozenset()
 
 
 def minimal_prefixes(prefixes: Iterable[str]) -> tuple[str, ...]:

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 REGIONS = "regions"
 """In which Regions set-up has made something."""
 AGENTS = "agents"
-"""A hub's agents, as they announced themselves."""
+"""Where a hub kept all its agents before each had a parameter of its own: see ``agent_register``."""
 TOLD = "told"
 """What the hub told an agent."""
 BUCKETS = "buckets"
 """What the settings of buckets were before set-up changed them."""
-DOCUMENTS = (REGIONS, AGENTS, TOLD, BUCKETS)
+SOURCES = "sources"
+"""The source of events, and sources before it that still go on."""
+DOCUMENTS = (REGIONS, AGENTS, TOLD, BUCKETS, SOURCES)
 
 PIECE = 4_000
 INLINE = 3_000

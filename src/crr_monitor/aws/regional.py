@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 NO_TOPIC = frozenset({"NotFound", "NotFoundException"})
-GONE = NO_QUEUE | NO_TOPIC | {"ResourceNotFoundException"}
+NO_TRAIL = "TrailNotFoundException"
+GONE = NO_QUEUE | NO_TOPIC | {"ResourceNotFoundException", NO_TRAIL}
 """Error codes that say of what is to be removed that it is not there."""
 
 _QUEUE_ATTRIBUTES = ("Policy", "MessageRetentionPeriod", "SqsManagedSseEnabled")
@@ -129,7 +130,7 @@ def _subscription_arn(client: Any, stack: Stack, topic_arn: str) -> str | None: 
 
 
 def _read_given(sessions: Sessions, stack: Stack) -> list[Resource]:
-    found = []
+    found = _read_own_trail(sessions, stack)
     if stack.queue_url:
         client = sessions.client("sqs", stack.region)
         found.append(
@@ -137,12 +138,25 @@ def _read_given(sessions: Sessions, stack: Stack) -> list[Resource]:
                 "queue-policy", stack.region, stack.queue_url, _queue_attributes(client, stack.queue_url, ("Policy",))
             )
         )
-    if stack.trail_arn:
-        client = sessions.client("cloudtrail", stack.region)
-        told = call("cloudtrail:GetEventSelectors", client.get_event_selectors, TrailName=stack.trail_arn)
-        selectors = canonical(told.get("AdvancedEventSelectors", []))
-        found.append(Resource("selectors", stack.region, stack.trail_arn, {"AdvancedEventSelectors": selectors}))
     return found
+
+
+def _read_own_trail(sessions: Sessions, stack: Stack) -> list[Resource]:
+    client = sessions.client("cloudtrail", stack.region)
+    try:
+        told = call("cloudtrail:GetTrail", client.get_trail, Name=stack.trail)["Trail"]
+    except AwsError as error:
+        if error.code == NO_TRAIL:
+            return []
+        raise
+    status = call("cloudtrail:GetTrailStatus", client.get_trail_status, Name=stack.trail)
+    selected = call("cloudtrail:GetEventSelectors", client.get_event_selectors, TrailName=stack.trail)
+    properties = {
+        "S3BucketName": told.get("S3BucketName", ""),
+        "IsLogging": bool(status.get("IsLogging")),
+        "AdvancedEventSelectors": canonical(selected.get("AdvancedEventSelectors", [])),
+    }
+    return [Resource("trail", stack.region, stack.trail, properties)]
 
 
 def read_trails(sessions: Sessions, region: str) -> list[Trail]:
@@ -164,7 +178,7 @@ def read_trails(sessions: Sessions, region: str) -> list[Trail]:
             selectors = tuple(told.get("AdvancedEventSelectors") or told.get("EventSelectors") or ())
         except AwsError as error:
             # An organization's trail lets member accounts see it, and need not let them ask for its selectors.
-            if not error.denied and error.code not in {"TrailNotFoundException", "CloudTrailARNInvalidException"}:
+            if not error.denied and error.code not in {NO_TRAIL, "CloudTrailARNInvalidException"}:
                 raise
         found.append(Trail(arn, logging, home, bool(row.get("IsMultiRegionTrail")), selectors))
     return found
@@ -282,11 +296,30 @@ def _remove_rule(sessions: Sessions, _stack: Stack, action: Action) -> None:
     call("events:DeleteRule", client.delete_rule, Name=name)
 
 
-def _put_selectors(sessions: Sessions, _stack: Stack, action: Action) -> None:
+def _put_trail(sessions: Sessions, stack: Stack, action: Action) -> None:
+    """Selectors first, then logging: a trail without selectors logs management events a second time, which costs."""
     client = sessions.client("cloudtrail", action.resource.region)
-    selectors = action.resource.properties["AdvancedEventSelectors"]
-    request = {"TrailName": action.resource.name, "AdvancedEventSelectors": selectors}
-    call("cloudtrail:PutEventSelectors", client.put_event_selectors, **request)
+    name, properties = action.resource.name, action.resource.properties
+    # Several Regions go with global events (CloudTrail API Reference, "CreateTrail"); none of them is selected.
+    request: dict[str, Any] = {
+        "Name": name,
+        "S3BucketName": properties["S3BucketName"],
+        "IsMultiRegionTrail": True,
+        "IncludeGlobalServiceEvents": True,
+    }
+    if action.verb == "create":
+        tags = [{"Key": STACK_TAG, "Value": stack.stack_id}]
+        call("cloudtrail:CreateTrail", client.create_trail, **request, TagsList=tags)
+    else:
+        call("cloudtrail:UpdateTrail", client.update_trail, **request)
+    selectors = {"TrailName": name, "AdvancedEventSelectors": properties["AdvancedEventSelectors"]}
+    call("cloudtrail:PutEventSelectors", client.put_event_selectors, **selectors)
+    call("cloudtrail:StartLogging", client.start_logging, Name=name)
+
+
+def _remove_trail(sessions: Sessions, _stack: Stack, action: Action) -> None:
+    client = sessions.client("cloudtrail", action.resource.region)
+    call("cloudtrail:DeleteTrail", client.delete_trail, Name=action.resource.name)
 
 
 def _keep(_sessions: Sessions, _stack: Stack, _action: Action) -> None:
@@ -299,5 +332,5 @@ _WRITERS: dict[Kind, tuple[Callable[[Sessions, Stack, Action], None], Callable[[
     "topic": (_put_topic, _remove_topic),
     "subscription": (_put_subscription, _remove_subscription),
     "rule": (_put_rule, _remove_rule),
-    "selectors": (_put_selectors, _keep),
+    "trail": (_put_trail, _remove_trail),
 }

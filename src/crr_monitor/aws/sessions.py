@@ -6,12 +6,14 @@ boto3 is imported when the first client is made, so that importing this module c
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException", "403"}
@@ -46,6 +48,14 @@ class AwsError(Exception):
     def denied(self) -> bool:
         """Whether a permission is missing."""
         return self.code in DENIED
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether nobody answered, or the service itself is in trouble: nothing that one could mend."""
+        response = getattr(self.__cause__, "response", None) or {}
+        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        unanswered = not self.code and self.__cause__ is not None
+        return unanswered or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class MissingSdkError(AwsError):
@@ -94,10 +104,11 @@ class Sessions:
     """Makes clients and keeps them. Any thread may ask.
 
     ``account`` is the account of the process's own credentials; for every other one the role ``role_name`` there is
-    assumed. ``endpoint_url`` sends everything to one address (tests, the sandbox).
+    assumed. ``endpoint_url`` sends everything to one address (tests, the sandbox). ``options`` are the
+    clients'.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who one is, then options by name
         self,
         account: str,
         *,
@@ -105,12 +116,14 @@ class Sessions:
         role_name: str | None = None,
         endpoint_url: str | None = None,
         base: Any = None,  # noqa: ANN401 - a boto3.Session, whose package is optional
+        options: Mapping[str, Any] = OPTIONS,
     ) -> None:
         self.account = account
         self._partition = partition
         self._role_name = role_name
         self._endpoint_url = endpoint_url
         self._base = base
+        self._options = options
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._assumed: dict[str, tuple[Any, float]] = {}
@@ -129,9 +142,28 @@ class Sessions:
                 self._clients[key] = self._make(session, service, region)
             return self._clients[key]
 
+    @property
+    def base(self) -> Any:  # noqa: ANN401 - a boto3.Session
+        """The session of one's own credentials; raises ``AwsError`` where boto3 is missing."""
+        return self._own()
+
+    def forget(self, account: str) -> None:
+        """Assume the role in ``account`` anew at the next call: it may have been removed, or changed, since."""
+        with self._lock:
+            self._assumed.pop(account, None)
+            self._clients = {key: client for key, client in self._clients.items() if key[2] != account}
+
     def _make(self, session: Any, service: str, region: str) -> Any:  # noqa: ANN401
-        config = _sdk("botocore.config").Config(**OPTIONS, user_agent_extra="crr-monitor")
-        return session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+        config = _sdk("botocore.config").Config(**self._options, user_agent_extra="crr-monitor")
+        client = session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+        if self._endpoint_url is not None and service == "s3control":
+            client.meta.events.register("before-sign", self._without_account)
+        return client
+
+    def _without_account(self, request: Any, **_others: Any) -> None:  # noqa: ANN401 - botocore's own
+        """S3 Control's host names begin with the account, also where the endpoint is a local one, which has no such."""
+        scheme, _, host = str(self._endpoint_url).partition("://")
+        request.url = re.sub(rf"^{scheme}://[0-9]{{12}}\.(?={re.escape(host)})", f"{scheme}://", request.url)
 
     def _own(self) -> Any:  # noqa: ANN401
         if self._base is None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from crr_monitor.aws.sessions import Sessions
 
 WORKERS = 12
+_NOBODY = "no trail logs its writes, so nothing is seen of it"
 
 
 class Known(Struct, frozen=True):
@@ -48,7 +49,10 @@ class Known(Struct, frozen=True):
 
 
 class Situation(Struct, frozen=True):
-    """What was found, and what is to be done about it."""
+    """What was found, and what is to be done about it.
+
+    ``unseen`` are buckets of which the event source tells nothing yet.
+    """
 
     stack: Stack
     actions: tuple[Action, ...] = ()
@@ -60,6 +64,7 @@ class Situation(Struct, frozen=True):
     topics: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 class Report(Struct):
@@ -114,20 +119,23 @@ def look(sessions: Sessions, stack: Stack, record: Record, found: Discovery, kno
     notes += [text for region, text in unread.items() if region not in needed]
     topics = sorted({stack.region, *(each.region for each in plan.resources if each.kind == "topic")})
     ready = topics if stack.kind == "hub" else known.topic_regions
-    changes, failed = _bucket_changes(sessions, stack, _with_receiver(stack, watched, ready, notes))
+    reachable = _with_receiver(stack, watched, ready, notes)
+    changes, failed = _bucket_changes(sessions, stack, reachable)
     restore = _no_longer_needed(stack, watched, changed, found)
-    notes += _trail_notes(sessions, stack, watched, sorted({stack.region, *found.buckets.values()}))
+    blind = _look_at_trails(sessions, stack, watched, sorted({stack.region, *found.buckets.values()}), notes)
+    awaited = {each.bucket for each in watched} - {each.bucket for each in reachable}
     return Situation(
         stack,
-        tuple(diff(existing, wanted)),
+        tuple(diff(existing, wanted, plan.untouched | ({"trail"} if blind else frozenset()))),
         before,
         tuple(sorted({resource.region for resource in wanted} | unread.keys() & {*before})),
         watched,
         tuple(changes),
         tuple(restore),
-        tuple(topics) if stack.kind == "hub" and stack.event_source == "S3Notifications" else (),
+        tuple(topics) if stack.kind == "hub" and "S3Notifications" in stack.sources else (),
         (*problems, *plan.problems, *failed),
         (*notes, *plan.notes),
+        tuple(sorted({*blind, *awaited, *(change.bucket for change in changes)})),
     )
 
 
@@ -180,7 +188,7 @@ def _no_longer_needed(stack: Stack, watched: tuple[Watched, ...], changed: set[s
     """
     if changed & {each.bucket for each in found.unknown}:
         return []
-    needed = {each.bucket for each in watched} if stack.event_source != "CloudTrail" else set()
+    needed = {each.bucket for each in watched} if stack.sources != {"CloudTrail"} else set()
     return sorted(changed - needed)
 
 
@@ -230,10 +238,14 @@ def read_configuration(sessions: Sessions, region: str, bucket: str) -> dict[str
     return bucket_settings.configuration(call(operation, client.get_bucket_notification_configuration, **request))
 
 
-def _trail_notes(sessions: Sessions, stack: Stack, watched: tuple[Watched, ...], regions: list[str]) -> list[str]:
-    """What trails do not log, as far as they can be asked: told, never changed."""
+def _look_at_trails(
+    sessions: Sessions, stack: Stack, watched: tuple[Watched, ...], regions: list[str], notes: list[str]
+) -> tuple[str, ...]:
+    """Notes what trails do not log, as far as they can be asked; gives the buckets whose writes none of them logs.
+
+    Trails are told of, never changed.
+    """
     trails: dict[str, Trail] = {}
-    notes = []
     for region, answer in _each(regions, lambda region: read_trails(sessions, region)):
         if isinstance(answer, AwsError):
             notes.append(f"the trails of {region} could not be asked: {answer}")
@@ -246,12 +258,14 @@ def _trail_notes(sessions: Sessions, stack: Stack, watched: tuple[Watched, ...],
         notes.append(
             f"no trail logs management events in {', '.join(blind)}: new rules there are noticed within the hour"
         )
-    if stack.event_source == "CloudTrail" and not stack.trail_arn:
-        notes += [
-            f"bucket {bucket}: no trail logs its writes, so nothing is seen of it"
-            for bucket in uncovered(stack.partition, watched, known)
-        ]
-    return notes
+    if stack.event_source != "CloudTrail" or stack.trail_bucket:
+        return ()
+    others = [trail for trail in known if trail.arn != stack.arn("cloudtrail", stack.region, f"trail/{stack.trail}")]
+    unseen = uncovered(stack.partition, watched, others)
+    own_stays = len(others) < len(known)
+    told = "no other trail logs its writes, so the stack's own stays" if own_stays else _NOBODY
+    notes += [f"bucket {bucket}: {told}" for bucket in unseen]
+    return unseen
 
 
 def execute(sessions: Sessions, situation: Situation, record: Record, *, change_buckets: bool = False) -> Report:
@@ -315,10 +329,15 @@ def _settle_buckets(
                 report.done.append(f"change notifications of bucket {change.bucket}: the event source needs it")
         except (AwsError, OverlapError) as error:
             report.problems.append(f"bucket {change.bucket}: {error}")
-    for bucket in situation.restore:
+    restore(sessions, situation.stack, record, situation.restore, report)
+
+
+def restore(sessions: Sessions, stack: Stack, record: Record, buckets: Iterable[str], report: Report) -> None:
+    """Take out of buckets' settings what set-up put into them, and forget it."""
+    for bucket in buckets:
         previous = dict(record.get(BUCKETS))
         try:
-            if _restore_bucket(sessions, situation.stack, bucket, previous.pop(bucket)):
+            if _restore_bucket(sessions, stack, bucket, previous.pop(bucket)):
                 report.done.append(f"restore notifications of bucket {bucket}: set-up had changed them")
             record.put(BUCKETS, previous)
         except AwsError as error:

@@ -18,9 +18,9 @@ from crr_monitor.aws.regions import sns_principal, sns_to_sqs_supported
 from crr_monitor.aws.selectors import TooManyError, trail_selectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from crr_monitor.aws.plan_model import Verb
+    from crr_monitor.aws.plan_model import Kind, Verb
 
 TARGET_ID = "crr-monitor"
 RETENTION_SECONDS = 14 * 24 * 3_600
@@ -43,24 +43,32 @@ def desired(
     for each in watched:
         by_region.setdefault(each.region, []).append(each)
     topic_regions = set(by_region) | {stack.region} if stack.kind == "hub" else set()
-    if stack.kind == "hub" and stack.event_source == "S3Notifications":
+    if stack.kind == "hub" and "S3Notifications" in stack.sources:
         topic_regions |= set(agent_regions)
     refused = {region for region in topic_regions if not sns_to_sqs_supported(region, stack.region)}
     problems += [_refusal(stack, region) for region in sorted(refused)]
     for region in sorted(topic_regions - refused - {stack.region}):
         resources += [_topic(stack, region), _subscription(stack, region)]
-    for region, buckets in sorted(by_region.items()):
-        if stack.event_source != "S3Notifications" and region not in refused:
-            patterns = rules_for(stack.event_source, [each.bucket for each in buckets])
-            resources += [
-                _rule(stack, region, end, pattern, _target(stack, region)) for end, pattern in patterns.items()
-            ]
-    for region in sorted(set(regions) | set(by_region)):
-        target = {"Arn": stack.own_bus_arn, "RoleArn": stack.forward_role_arn}
-        resources.append(_rule(stack, region, "configuration", configuration_pattern(), target))
+    resources += _rules(stack, by_region, set(regions), refused)
     resources += [_undelivered(stack, region) for region in sorted({each.region for each in resources})]
-    resources += _given(stack, watched, topic_regions - refused, problems)
-    return Plan(tuple(sorted(resources, key=_making_order)), tuple(problems))
+    if stack.kind == "hub":
+        resources.append(_queue_policy(stack, topic_regions - refused))
+    trail, untouched = _own_trail(stack, watched, problems)
+    resources += trail
+    return Plan(tuple(sorted(resources, key=_making_order)), tuple(problems), untouched=untouched)
+
+
+def _rules(
+    stack: Stack, by_region: Mapping[str, Sequence[Watched]], regions: set[str], refused: set[str]
+) -> Iterator[Resource]:
+    for region in sorted(by_region.keys() - refused):
+        for source in sorted(stack.sources - {"S3Notifications"}):
+            patterns = rules_for(source, [each.bucket for each in by_region[region]])
+            for end, pattern in patterns.items():
+                yield _rule(stack, region, end, pattern, _target(stack, region))
+    for region in sorted(regions | by_region.keys()):
+        target = {"Arn": stack.own_bus_arn, "RoleArn": stack.forward_role_arn}
+        yield _rule(stack, region, "configuration", configuration_pattern(), target)
 
 
 def _refusal(stack: Stack, region: str) -> str:
@@ -130,17 +138,20 @@ def _topic(stack: Stack, region: str) -> Resource:
     """
     arn = stack.topic_arn(region)
     rules = {"ArnLike": {"aws:SourceArn": stack.arn("events", region, f"rule/{stack.prefix}*")}}
-    statements = [_statement("Rules", "events.amazonaws.com", "sns:Publish", arn, rules)]
-    if stack.event_source == "S3Notifications":
-        statements.append(_statement("Buckets", "s3.amazonaws.com", "sns:Publish", arn, _bucket_condition(stack)))
+    statements = [
+        _statement("Rules", "events.amazonaws.com", "sns:Publish", arn, rules),
+        # With any EventSource: a bucket may tell of failed copies only (topology --enable-failure-events).
+        _statement("Buckets", "s3.amazonaws.com", "sns:Publish", arn, _of_accounts(stack)),
+    ]
+    if stack.agent_organization:
+        members = {"StringEquals": {"aws:SourceOrgID": stack.agent_organization}}
+        statements.append(_statement("BucketsOfOrganization", "s3.amazonaws.com", "sns:Publish", arn, members))
     key = next((key for key in stack.topic_keys if key.split(":")[3] == region), "")
     return Resource("topic", region, stack.topic, {"Policy": _policy(*statements), "KmsMasterKeyId": key})
 
 
-def _bucket_condition(stack: Stack) -> dict[str, Any]:
-    """Which buckets may publish: those of the hub's account, and of the agents' accounts or organization."""
-    if stack.agent_organization:
-        return {"StringEquals": {"aws:SourceOrgID": stack.agent_organization}}
+def _of_accounts(stack: Stack) -> dict[str, Any]:
+    """That a bucket is of the hub's account, or of an agent's that is named."""
     return {"StringEquals": {"aws:SourceAccount": sorted({stack.account, *stack.agent_accounts})}}
 
 
@@ -154,31 +165,42 @@ def _subscription(stack: Stack, region: str) -> Resource:
     return Resource("subscription", region, stack.topic, properties)
 
 
-def _given(stack: Stack, watched: tuple[Watched, ...], topic_regions: set[str], problems: list[str]) -> list[Resource]:
-    """Settings of what the template made, which depend on what was discovered.
+def _queue_policy(stack: Stack, topic_regions: set[str]) -> Resource:
+    """A setting of what the template made; who has to be let in depends on what was discovered."""
+    # A topic of the queue's own Region delivers as plain SNS, also where that is an opt-in Region.
+    services = sorted({"sns.amazonaws.com", *(sns_principal(region) for region in topic_regions)})
+    condition = {"ArnLike": {"aws:SourceArn": stack.arn("sns", "*", stack.topic)}}
+    statement = _statement("Topics", services, "sqs:SendMessage", stack.queue_arn, condition)
+    return Resource("queue-policy", stack.region, stack.queue_url, {"Policy": _policy(statement)})
 
-    The trail's selectors, the queue's policy.
+
+def _own_trail(
+    stack: Stack, watched: tuple[Watched, ...], problems: list[str]
+) -> tuple[list[Resource], frozenset[Kind]]:
+    """The stack's own trail: writes to what is watched in every Region, and no management events.
+
+    Set-up makes it, and not the template, which would remove it as soon as EventSource is another one. While it goes
+    on beside another source, or cannot take all buckets, it stays as it is.
     """
-    found = []
-    if stack.kind == "hub":
-        services = sorted({sns_principal(region) for region in topic_regions})
-        condition = {"ArnLike": {"aws:SourceArn": stack.arn("sns", "*", stack.topic)}}
-        statement = _statement("Topics", services, "sqs:SendMessage", stack.queue_arn, condition)
-        found.append(Resource("queue-policy", stack.region, stack.queue_url, {"Policy": _policy(statement)}))
-    if stack.event_source == "CloudTrail" and stack.trail_arn:
-        try:
-            selectors = trail_selectors(stack.partition, watched, f"{stack.prefix}nothing/")
-        except TooManyError as error:
-            problems.append(str(error))
-        else:
-            found.append(Resource("selectors", stack.region, stack.trail_arn, {"AdvancedEventSelectors": selectors}))
-    return found
+    as_it_is: frozenset[Kind] = frozenset({"trail"})
+    if stack.event_source != "CloudTrail" or not stack.trail_bucket:
+        return [], as_it_is if "CloudTrail" in stack.retiring else frozenset()
+    try:
+        selectors = trail_selectors(stack.partition, watched, f"{stack.prefix}nothing/")
+    except TooManyError as error:
+        problems.append(str(error))
+        return [], as_it_is
+    properties = {"S3BucketName": stack.trail_bucket, "IsLogging": True, "AdvancedEventSelectors": selectors}
+    return [Resource("trail", stack.region, stack.trail, properties)], frozenset()
 
 
-def diff(existing: Iterable[Resource], wanted: Iterable[Resource]) -> list[Action]:
+def diff(
+    existing: Iterable[Resource], wanted: Iterable[Resource], untouched: frozenset[Kind] = frozenset()
+) -> list[Action]:
     """What to do, in order: make what is missing, change what differs, then remove what nobody wants any more.
 
-    Nothing leaves before its successor is there, so that no event is missed in between.
+    Nothing leaves before its successor is there, so that no event is missed in between. Kinds in ``untouched`` stay as
+    they are.
     """
     before = {resource.address: resource for resource in existing}
     after = {resource.address: resource for resource in wanted}
@@ -189,7 +211,7 @@ def diff(existing: Iterable[Resource], wanted: Iterable[Resource]) -> list[Actio
         elif before[address].properties != resource.properties:
             actions.append(Action("update", resource, _differs(before[address], resource)))
     for address, resource in before.items():
-        if address not in after and resource.kind not in GIVEN:
+        if address not in after and resource.kind not in GIVEN | untouched:
             actions.append(Action("delete", resource, "nothing needs it any more"))
     return sorted(actions, key=_doing_order)
 

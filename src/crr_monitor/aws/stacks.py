@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TEMPLATE_BYTES = 51_200
 """The longest template that can be sent as it is (User Guide, "CloudFormation quotas")."""
 
+STORED_TEMPLATE_BYTES = 1_000_000
+"""The longest template that CloudFormation takes from a bucket: 1 MB (the same page)."""
+
 STACK = "AWS::CloudFormation::Stack"
 REVIEW = "REVIEW_IN_PROGRESS"
 """A stack of which there is only a change set."""
@@ -45,6 +48,12 @@ STACK_SECONDS = 3 * 3_600.0
 
 class StackError(Exception):
     """The stack is not as it has to be, or could not be brought there; the text names resource, reason and cure."""
+
+
+class StoredTemplate(Struct, frozen=True):
+    """A template that is in a bucket, where CloudFormation reads it with the caller's own rights."""
+
+    url: str
 
 
 class Existing(Struct, frozen=True):
@@ -179,8 +188,12 @@ class Stacks:
 
     # Proposing --------------------------------------------------------------------------------------------------------
 
-    def propose(self, name: str, template: str, given: Mapping[str, str], kept: Sequence[str] = ()) -> ChangeSet | None:
+    def propose(
+        self, name: str, template: str | StoredTemplate, given: Mapping[str, str], kept: Sequence[str] = ()
+    ) -> ChangeSet | None:
         """A change set that creates or updates a stack, or ``None`` where nothing is to change.
+
+        ``template`` is its text, or where it is stored: it has to be stored unless :func:`can_be_sent`.
 
         ``given`` are parameters with their values, ``kept`` those that keep the value they have. Parameters named in
         neither have the template's default.
@@ -190,9 +203,6 @@ class Stacks:
         """
         before = self.find(name)
         _check_usable(before)
-        if len(template.encode()) > TEMPLATE_BYTES:
-            message = f"the template has {len(template.encode())} bytes, and CloudFormation takes {TEMPLATE_BYTES}"
-            raise StackError(message)
         creates = before is None or before.status == REVIEW
         told = call(
             "cloudformation:CreateChangeSet",
@@ -200,7 +210,7 @@ class Stacks:
             StackName=name,
             ChangeSetName=f"crr-monitor-{secrets.token_hex(6)}",
             ChangeSetType="CREATE" if creates else "UPDATE",
-            TemplateBody=template,
+            **({"TemplateURL": template.url} if isinstance(template, StoredTemplate) else {"TemplateBody": template}),
             Parameters=[
                 *({"ParameterKey": key, "ParameterValue": value} for key, value in given.items()),
                 *({"ParameterKey": key, "UsePreviousValue": True} for key in kept),
@@ -330,6 +340,11 @@ class Stacks:
             pause = min(pause * 1.5, LONGEST_PAUSE)
         message = f"{late} after {seconds / 60:.0f} minutes: see the stack's events in the CloudFormation console"
         raise StackError(message)
+
+
+def can_be_sent(template: str) -> bool:
+    """Whether a template's text is short enough to be sent as it is."""
+    return len(template.encode()) <= TEMPLATE_BYTES
 
 
 def _check_usable(stack: Existing | None) -> None:

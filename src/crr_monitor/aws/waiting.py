@@ -5,7 +5,7 @@ CloudWatch alarms see only metrics of their own Region, so the number is asked f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crr_monitor.aws.record import REGIONS
 from crr_monitor.aws.regional import NO_QUEUE
@@ -19,19 +19,29 @@ if TYPE_CHECKING:
 _NUMBER = "ApproximateNumberOfMessages"
 
 
-def undelivered(sessions: Sessions, stack: Stack, record: Record) -> tuple[dict[str, int], list[str]]:
-    """How many wait, by Region in which set-up has made something; and which Regions could not be asked, with why.
+class Waiting(NamedTuple):
+    """How many wait, by Region; Regions that could not be asked, with why; and those that are out of reach."""
+
+    found: dict[str, int]
+    problems: list[str]
+    out_of_reach: list[str]
+
+
+def undelivered(sessions: Sessions, stack: Stack, record: Record) -> Waiting:
+    """How many wait in each Region in which set-up has made something.
 
     A queue that is not there holds nothing. Raises ``AwsError`` where it is not known which Regions there are.
     """
     found: dict[str, int] = {}
-    problems = []
+    problems: list[str] = []
+    out_of_reach: list[str] = []
     for region in sorted(record.get(REGIONS) or ()):
         try:
             found[region] = _waiting(sessions, stack, region)
         except AwsError as error:
-            problems.append(f"queue {stack.undelivered} in {region} could not be asked: {error}")
-    return found, problems
+            text = f"queue {stack.undelivered} in {region} could not be asked: {error}"
+            (out_of_reach if error.unreachable else problems).append(text)
+    return Waiting(found, problems, out_of_reach)
 
 
 def _waiting(sessions: Sessions, stack: Stack, region: str) -> int:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
 
+from crr_monitor.aws.queue import Message
 from crr_monitor.decode import Decoded, decode
 from crr_monitor.lambdas.log import write
-from crr_monitor.aws.queue import Message
-from crr_monitor.process.gather import collect
+from crr_monitor.process.collect import collect
 from crr_monitor.stores.base import Batch, Counts, StoreError, VersionKey
 
 if TYPE_CHECKING:

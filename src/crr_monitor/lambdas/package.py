@@ -1,7 +1,10 @@
 """The functions' code as one zip: our package without what only people use, and msgspec; boto3 is in Lambda already.
 
-The same input gives the same bytes on every machine: names are sorted, times and permissions are fixed, and nothing is
+The same input gives the same files on every machine: names are sorted, times and permissions are fixed, and nothing is
 compressed, since compressors differ. So the hash names the code, and a stack changes only when the code did.
+
+Where the Python that packages is that of the target, its bytecode comes along, which makes a cold start faster. The
+hash is of all but the bytecode: whoever packages with another Python has the same name for the same code.
 
 msgspec has a compiled part, so its wheel is that of Lambda's platform, not of this machine. It is downloaded by pip, in
 the version and with the hashes of the lock beside this file.
@@ -13,13 +16,14 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import io
+import marshal
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -33,8 +37,16 @@ LOCK = Path(__file__).with_name("requirements.lock")
 MAX_BYTES = 5_000_000
 """A zip that is larger has something in it that does not belong there."""
 
-LEFT_OUT = frozenset({"cli", "cost", "sandbox", "simulate", "templates", "web", "__main__.py"})
+LEFT_OUT = frozenset(
+    {"cli", "cost", "dashboards", "demo", "history", "sandbox", "serve", "simulate", "templates", "web", "__main__.py"}
+)
 """Of our package: what only people use. A room that is new is taken along unless it is named here."""
+
+LAMBDA_TAG = "cpython-313"
+"""Of the bytecode that Lambda's Python reads; the templates name the same version."""
+
+_UNCHECKED_HASH = (1).to_bytes(4, "little")
+"""The bytecode is used without a look at its source: both are in the zip, and nobody changes either (PEP 552)."""
 
 _CODE = frozenset({".py", ".so", ".lock"})
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -55,7 +67,7 @@ class PackageError(Exception):
 
 
 class Package(Struct, frozen=True):
-    """The zip and the SHA-256 of it in hexadecimal, which makes a good key for it."""
+    """The zip, and in hexadecimal the SHA-256 of it without bytecode, which makes a good key for it."""
 
     data: bytes
     sha256: str
@@ -77,11 +89,26 @@ def build(target: Target = Target.LAMBDA, wheels: Path | None = None) -> Package
     """
     files = dict(_own_files())
     files |= _installed_files() if target is Target.HOST else _locked_files(wheels)
-    data = _zip(files)
+    data = _zip(files | _bytecode(files, target))
     if len(data) > MAX_BYTES:
         message = f"the functions' zip has {len(data):,} bytes, more than {MAX_BYTES:,}: is there a room to leave out?"
         raise PackageError(message)
-    return Package(data, hashlib.sha256(data).hexdigest())
+    return Package(data, hashlib.sha256(_zip(files)).hexdigest())
+
+
+def _bytecode(files: dict[str, bytes], target: Target) -> dict[str, bytes]:
+    """Compiled modules beside their sources, if this Python is the target's; format as in PEP 552."""
+    tag = sys.implementation.cache_tag
+    if target is Target.LAMBDA and tag != LAMBDA_TAG:
+        return {}
+    found = {}
+    for name, source in files.items():
+        path = PurePosixPath(name)
+        if path.suffix == ".py":
+            header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
+            code = compile(source, name, "exec", dont_inherit=True)
+            found[f"{path.parent}/__pycache__/{path.stem}.{tag}.pyc"] = header + marshal.dumps(code)
+    return found
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct, field
 
 from crr_monitor.aws.queue import Message, Queue, QueueError, in_groups
-from crr_monitor.config import surroundings
+from crr_monitor.environment import environment
 from crr_monitor.lambdas.batch import WORKERS, Store, process, run_workers
 from crr_monitor.lambdas.event_log import EventLog
 from crr_monitor.lambdas.log import write
 from crr_monitor.lambdas.settings import ProcessSettings, from_environment
 from crr_monitor.stores.base import Counts, StoreError
-from crr_monitor.stores.dynamodb import DynamoStore
 from crr_monitor.stores.dynamodb_tables import CLIENT_OPTIONS, parse_address
+from crr_monitor.stores.dynamodb_writing import DynamoWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,7 +123,7 @@ def runtime() -> Runtime:
     Raises:
         SettingsError: a variable is missing or wrong.
     """
-    settings = from_environment(ProcessSettings, surroundings().environment)
+    settings = from_environment(ProcessSettings, environment())
     return make_runtime(settings)
 
 
@@ -133,7 +133,7 @@ def make_runtime(settings: ProcessSettings) -> Runtime:
     config = importlib.import_module("botocore.config").Config(**OPTIONS)
     address = parse_address(settings.store)
     place = {"region_name": address.region, "endpoint_url": address.endpoint, "config": config}
-    store = DynamoStore(boto3.client("dynamodb", **place), address.status, address.statistics)
+    store = DynamoWriter(boto3.client("dynamodb", **place), address.status, address.statistics)
     sqs = boto3.client("sqs", **place)
     event_log = EventLog(boto3.client("logs", **place), settings.event_log) if settings.event_log else None
     queue, dead_letters = Queue(sqs, settings.queue_url), Queue(sqs, settings.dead_letter_queue_url)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from crr_monitor.aws.probe import PATH_STYLE, PROBE_OPTIONS, S3Prober
 from crr_monitor.aws.sessions import Sessions
-from crr_monitor.config import surroundings
 from crr_monitor.core.times import SECOND_MS
+from crr_monitor.environment import environment
 from crr_monitor.lambdas.log import write
 from crr_monitor.lambdas.settings import ReconcileSettings, from_environment
 from crr_monitor.process.reconcile import Limits, Reconciler
@@ -42,7 +42,7 @@ def handler(_event: dict[str, Any], context: Context) -> dict[str, Any]:
 
 @functools.cache
 def _reconciler(function_arn: str) -> Reconciler:
-    return make_reconciler(from_environment(ReconcileSettings, surroundings().environment), function_arn)
+    return make_reconciler(from_environment(ReconcileSettings, environment()), function_arn)
 
 
 def make_reconciler(settings: ReconcileSettings, function_arn: str) -> Reconciler:

@@ -7,15 +7,18 @@ A field's variable is ``CRR_MONITOR_`` and its name in capitals; lists are separ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from crr_monitor.aws.plan_model import EventSource, Stack, StackKind
+from crr_monitor.aws.words import EventSource, StackKind
+from crr_monitor.sinks.words import Detail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from crr_monitor.aws.plan_model import Stack
 
 PREFIX = "CRR_MONITOR_"
 
@@ -43,16 +46,19 @@ class SetupSettings(Struct, frozen=True, kw_only=True):
     forward_role_arn: str
     queue_arn: str
     queue_url: str
-    trail_arn: str
+    trail_bucket: str
     topic_keys: tuple[str, ...]
     agent_accounts: tuple[str, ...]
     agent_organization: str
     agent_role_name: str
+    alarm_topic_arn: str
     bucket_settings: Literal["Print", "Change"]
     store: str
 
     def stack(self, function_arn: str) -> Stack:
         """The stack as planning wants it; partition, Region and account are those of the function itself."""
+        from crr_monitor.aws.plan_model import Stack  # noqa: PLC0415 - only set-up plans, and every function is here
+
         _, partition, _, region, account, *_ = function_arn.split(":")
         return Stack(
             kind=self.stack_kind,
@@ -69,7 +75,7 @@ class SetupSettings(Struct, frozen=True, kw_only=True):
             forward_role_arn=self.forward_role_arn,
             queue_arn=self.queue_arn,
             queue_url=self.queue_url,
-            trail_arn=self.trail_arn,
+            trail_bucket=self.trail_bucket,
             topic_keys=self.topic_keys,
             agent_accounts=self.agent_accounts,
             agent_organization=self.agent_organization,
@@ -87,15 +93,67 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
 
 
 class SettleSettings(Struct, frozen=True, kw_only=True):
-    """Of ``crr_monitor.lambdas.settle``."""
+    """Of ``crr_monitor.lambdas.settle``. ``archive_stream`` is Firehose's delivery stream, or empty."""
 
     store: str
+    metrics_detail: Detail
+    archive_stream: str
+
+
+class WatchSettings(Struct, frozen=True, kw_only=True):
+    """Of ``crr_monitor.lambdas.watch``.
+
+    ``topic_arn`` is where notices go. Pending for ``overdue_seconds`` is overdue; ``rpo_seconds`` is the target of the
+    RPO share. ``pause_seconds``: for so long a trouble has to be gone before that is told. ``interval`` is between two
+    looks, as in ``rate(5 minutes)``. ``archive_place`` is where the archive lies, ``s3://bucket/prefix/``, or empty;
+    ``archive_key_arn`` the key with which it is encrypted, or empty for the bucket's own.
+    """
+
+    store: str
+    token: str
+    metrics_detail: Detail
+    topic_arn: str
+    overdue_seconds: int
+    rpo_seconds: int
+    pause_seconds: int
+    queue_url: str
+    interval: Annotated[str, Meta(pattern=r"^rate\(\d+ (minute|hour)s?\)$")]
+    archive_place: str
+    archive_key_arn: str
+
+
+class ReconcileSettings(Struct, frozen=True, kw_only=True):
+    """Of ``crr_monitor.lambdas.reconcile``.
+
+    Through ``agent_role_name`` other accounts are asked. S3 is asked about a version ``ask_after_seconds`` after its
+    write.
+    """
+
+    store: str
+    agent_role_name: str
+    ask_after_seconds: Annotated[int, Meta(ge=1)]
+
+
+class CanarySettings(Struct, frozen=True, kw_only=True):
+    """Of ``crr_monitor.lambdas.canary``.
+
+    ``pairs`` are the pairs that have canaries, each as ``SOURCE`` or ``SOURCE:DESTINATION``; ``token`` ends their keys.
+    Through ``agent_role_name`` buckets of other accounts are reached.
+    """
+
+    store: str
+    token: str
+    agent_role_name: str
+    pairs: tuple[str, ...]
 
 
 BY_HANDLER: dict[str, type[Struct]] = {
     "crr_monitor.lambdas.setup.handler": SetupSettings,
     "crr_monitor.lambdas.process.handler": ProcessSettings,
     "crr_monitor.lambdas.settle.handler": SettleSettings,
+    "crr_monitor.lambdas.reconcile.handler": ReconcileSettings,
+    "crr_monitor.lambdas.watch.handler": WatchSettings,
+    "crr_monitor.lambdas.canary.handler": CanarySettings,
 }
 """Every function of the templates."""
 
@@ -122,7 +180,7 @@ def from_environment(kind: type[Settings], environment: Mapping[str, str]) -> Se
             raise SettingsError(message)
         values[hint.name] = [each for each in told.split(",") if each] if "tuple" in str(hint.type) else told
     try:
-        return msgspec.convert(values, kind)
+        return msgspec.convert(values, kind, strict=False)  # numbers are texts in an environment
     except msgspec.ValidationError as error:
         message = f"an environment variable of this function is wrong: {error} ({', '.join(variables(kind))})"
         raise SettingsError(message) from error

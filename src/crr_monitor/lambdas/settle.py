@@ -1,5 +1,9 @@
 """Changes of records to statistics: reads the status table's change stream, and counts each change exactly once.
 
+Where there is an archive, the rows of all entries go there before any of them is counted, also of those that were
+counted when they came before. So a run that ends anywhere leaves nothing out: what failed comes again as a whole, and
+rows that are sent twice say the same under the same ``row_id``.
+
 Counting once needs the position in each *shard*, since only within a shard are sequence numbers in order. Lambda names
 the shard only to a function whose event source mapping has a tumbling window (Developer Guide, "Implementing stateful
 DynamoDB stream processing in Lambda": ``window``, ``state``, ``shardId``, ``isFinalInvokeForWindow``). So the mapping
@@ -15,21 +19,27 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import MsgspecError
 
-from crr_monitor.config import surroundings
+from crr_monitor.environment import environment
 from crr_monitor.lambdas.log import write
 from crr_monitor.lambdas.settings import SettleSettings, from_environment
-from crr_monitor.stores.base import StoreError
+from crr_monitor.sinks import cloudwatch
+from crr_monitor.sinks.cloudwatch import PublishError
+from crr_monitor.sinks.firehose import OPTIONS as FIREHOSE_OPTIONS
+from crr_monitor.sinks.firehose import ArchiveError, Firehose
+from crr_monitor.sinks.points import of_changes
+from crr_monitor.stores.base import StoreError, system_clock
 from crr_monitor.stores.dynamodb import DynamoStore
 from crr_monitor.stores.dynamodb_items import read_change
 from crr_monitor.stores.dynamodb_tables import CLIENT_OPTIONS, parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from crr_monitor.sinks.words import Detail
     from crr_monitor.stores.dynamodb_items import Transition
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, MsgspecError)
@@ -63,7 +73,7 @@ class _UnreadableError(Exception):
 
 def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
     """The function of the status table's change stream."""
-    return run(store(), event, context)
+    return run(store(), event, context, publish, archive)
 
 
 @functools.cache
@@ -73,7 +83,7 @@ def store() -> DynamoStore:
     Raises:
         SettingsError: a variable is missing or wrong.
     """
-    settings = from_environment(SettleSettings, surroundings().environment)
+    settings = from_environment(SettleSettings, environment())
     address = parse_address(settings.store)
     config = importlib.import_module("botocore.config").Config(**CLIENT_OPTIONS)
     boto3 = importlib.import_module("boto3")
@@ -81,37 +91,99 @@ def store() -> DynamoStore:
     return DynamoStore(client, address.status, address.statistics)
 
 
-def run(store: Store, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
+@functools.cache
+def _cloudwatch() -> tuple[cloudwatch.Client, Detail]:
+    settings = from_environment(SettleSettings, environment())
+    config = importlib.import_module("botocore.config").Config(**cloudwatch.OPTIONS)
+    endpoint = parse_address(settings.store).endpoint
+    client = importlib.import_module("boto3").client("cloudwatch", endpoint_url=endpoint, config=config)
+    return client, settings.metrics_detail
+
+
+def publish(changes: Sequence[Transition]) -> None:
+    """Copies that arrived or failed, as metrics. Raises ``PublishError``."""
+    client, detail = _cloudwatch()
+    cloudwatch.publish(client, of_changes(changes, detail), system_clock())
+
+
+@functools.cache
+def _firehose() -> Firehose | None:
+    settings = from_environment(SettleSettings, environment())
+    if not settings.archive_stream:
+        return None
+    config = importlib.import_module("botocore.config").Config(**FIREHOSE_OPTIONS)
+    endpoint = parse_address(settings.store).endpoint
+    client = importlib.import_module("boto3").client("firehose", endpoint_url=endpoint, config=config)
+    return Firehose(client, settings.archive_stream)
+
+
+def archive(entries: Sequence[Mapping[str, Any]]) -> int:
+    """Rows of entries to the archive, if there is one; gives their number. Raises ``ArchiveError``."""
+    firehose = _firehose()
+    if firehose is None:
+        return 0
+    return firehose.send([change for _, change in map(read_change, entries) if change is not None])
+
+
+def run(
+    store: Store,
+    event: Mapping[str, Any],
+    context: Context,
+    publish: Callable[[Sequence[Transition]], None] = lambda _changes: None,
+    archive: Callable[[Sequence[Mapping[str, Any]]], int] = lambda _entries: 0,
+) -> dict[str, Any]:
     """Count the entries of one event; the answer is Lambda's partial batch response, with the state of the window.
 
+    ``archive`` gets all entries before they are counted, each time they come. ``publish`` gets what was counted, each
+    change once; what it could not do is not done again.
+
     Raises:
-        SettleFailedError: none of them could be counted.
+        SettleFailedError: none of them could be archived or counted, or ``publish`` failed. They come again, and those
+            that were counted are not counted again: so it only makes the function's error metric tell.
     """
     entries: Sequence[Mapping[str, Any]] = event.get("Records") or []
     if not entries:
         return _answer()  # the end of a window
     shard = shard_of(event)
     try:
-        return _answer(*_settle(store, shard, entries, context))
-    except (StoreError, _UnreadableError) as error:
+        return _answer(*_settle(_Steps(store, archive, publish), shard, entries, context))
+    except PublishError as error:
+        write("ERROR", "counted, but not all metrics were published", shard=shard, reason=str(error))
+        raise SettleFailedError(str(error)) from error
+    except (StoreError, ArchiveError, _UnreadableError) as error:
         write("ERROR", "not settled", shard=shard, entries=len(entries), reason=str(error))
         message = f"none of {len(entries)} changes could be counted, they come again: {error}"
         raise SettleFailedError(message) from error
 
 
-def _settle(store: Store, shard: str, entries: Sequence[Mapping[str, Any]], context: Context) -> list[str]:
-    """Count entries; the sequence number of the first that cannot be read, where others come before it."""
+class _Steps(NamedTuple):
+    """What is done with entries, in this order."""
+
+    store: Store
+    archive: Callable[[Sequence[Mapping[str, Any]]], int]
+    publish: Callable[[Sequence[Transition]], None]
+
+    def take(self, shard: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Archive, count, publish; gives how many rows and changes."""
+        archived = self.archive(entries)
+        counted = self.store.settle(shard, entries)
+        self.publish(counted)
+        return {"archived": archived, "counted": len(counted)}
+
+
+def _settle(steps: _Steps, shard: str, entries: Sequence[Mapping[str, Any]], context: Context) -> list[str]:
+    """Settle entries; the sequence number of the first that cannot be read, where others come before it."""
     unreadable: _UnreadableError | None = None
     try:
-        counted = store.settle(shard, entries)
+        done = steps.take(shard, entries)
     except _UNREADABLE:
         unreadable = _first_unreadable(entries)
         if unreadable is None:
             raise  # no entry is to blame
         if unreadable.index == 0:
             raise unreadable from None
-        counted = store.settle(shard, entries[: unreadable.index])
-    figures = {"shard": shard, "entries": len(entries), "counted": len(counted)}
+        done = steps.take(shard, entries[: unreadable.index])
+    figures = {"shard": shard, "entries": len(entries), **done}
     if unreadable is None:
         write("INFO", "settled", request_id=context.aws_request_id, **figures)
         return []

@@ -12,17 +12,17 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from msgspec import Struct, convert, to_builtins
-from msgspec.structs import asdict
+from msgspec import Struct, convert
+from msgspec.structs import asdict, replace
 
+from crr_monitor.aws import bucket_alarms
+from crr_monitor.aws.agent_register import Agent, AgentRegister, Told
 from crr_monitor.aws.agents import (
     ANNOUNCED,
     HUB_SOURCE,
     REMOVED,
     TOLD,
-    Agent,
     Said,
-    Told,
     announce,
     ask_agents,
     destinations_in,
@@ -32,19 +32,22 @@ from crr_monitor.aws.agents import (
     tell,
 )
 from crr_monitor.aws.discovery import Discovery, discover
+from crr_monitor.aws.overlap import give_back, look_with_old_source, remember
 from crr_monitor.aws.plan_model import Stack
-from crr_monitor.aws.record import AGENTS, DOCUMENTS, Record
+from crr_monitor.aws.record import DOCUMENTS, Record
 from crr_monitor.aws.record import TOLD as TOLD_DOCUMENT
 from crr_monitor.aws.sessions import AwsError, Sessions
-from crr_monitor.aws.setup import Known, Report, Situation, execute, look, look_for_removal
-from crr_monitor.config import surroundings
+from crr_monitor.aws.setup import Known, Report, Situation, execute, look_for_removal
+from crr_monitor.aws.undelivered import count_undelivered
+from crr_monitor.environment import environment
 from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import SetupSettings, from_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from crr_monitor.aws.agents import TopologyStore
+    from crr_monitor.core.topology import BucketConfig
 
 _log = logging.getLogger("crr_monitor.setup")
 _log.setLevel(logging.INFO)
@@ -78,7 +81,13 @@ def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
     """Converge, for whatever reason."""
     if "ResponseURL" in event:
         return _for_cloudformation(event, context)
-    report = _converge(_start(context), event)
+    run = _start(context)
+    report = _converge(run, event)
+    if run.stack.kind == "agent":
+        # Of the hub's own the watch function tells. Not for CloudFormation: what waits is no reason to refuse a change.
+        problems, notes = count_undelivered(run.sessions, run.stack, run.record)
+        report.problems += problems
+        report.notes += notes
     _write(report, str(event.get("detail-type", "call")))
     if report.problems:
         raise SetupFailedError(report.summary())
@@ -109,7 +118,7 @@ def _write(report: Report, trigger: str) -> None:
 
 
 def _start(context: Context) -> _Run:
-    settings = from_environment(SetupSettings, surroundings().environment)
+    settings = from_environment(SetupSettings, environment())
     stack = settings.stack(context.invoked_function_arn)
     sessions = Sessions(stack.account, partition=stack.partition, role_name=settings.agent_role_name or None)
     return _Run(settings, stack, sessions, Record(sessions, stack))
@@ -121,30 +130,46 @@ def _converge(run: _Run, event: Mapping[str, Any]) -> Report:
 
 
 def _execute(run: _Run, own: Discovery, known: Known) -> tuple[Situation, Report]:
-    situation = look(run.sessions, run.stack, run.record, own, known)
     change = run.settings.bucket_settings == "Change"
-    return situation, execute(run.sessions, situation, run.record, change_buckets=change)
+    given = Report() if change else give_back(run.sessions, run.stack, run.record)
+    situation, sources = look_with_old_source(run.sessions, run.stack, run.record, own, known)
+    remember(run.record, sources)
+    report = execute(run.sessions, situation, run.record, change_buckets=change)
+    return situation, replace(report, done=given.done + report.done, problems=given.problems + report.problems)
 
 
 # The hub --------------------------------------------------------------------------------------------------------------
 
 
 def _converge_hub(run: _Run, own: Discovery, event: Mapping[str, Any]) -> Report:
-    before, agents = _noted_agents(run, event)
-    if event.get("detail-type") == ANNOUNCED and agents == before:
-        return Report(notes=[f"the agent of {event['account']} is there, and nothing has changed with it"])
-    asked = _accounts_to_ask(run, agents, event)
+    register, news = AgentRegister(run.sessions, run.stack), _announced(event)
+    if news is not None and news == register.get(news.account):
+        return Report(notes=[f"the agent of {news.account} is there, and nothing has changed with it"])
+    agents, asked = _agents_to_ask(run, register, event, news)
     regions = {account: agent.region for account, agent in agents.items()}
     found, notes = ask_agents(run.sessions, asked, regions, run.stack.region)
     configs = latest(learn(_open_store(run.settings.store), [own, *found]))
     situation, report = _execute(run, own, known_to_hub(own, configs))
     report.notes += notes
+    _keep_alarms(run, configs, report)
     for discovery in found:
         report.notes += [f"account {discovery.account}: {each}" for each in discovery.unknown]
         if discovery.account in agents:
-            news = Told(destinations_in(discovery.buckets, configs), situation.topics)
-            _tell(run, agents[discovery.account], news, report)
+            told = Told(destinations_in(discovery.buckets, configs), situation.topics)
+            _tell(run, agents[discovery.account], told, report)
+    # Last: a run that is stopped before is tried again, and does not find that nothing has changed.
+    if news is not None:
+        register.put(news)
+    elif event.get("detail-type") == REMOVED:
+        register.forget(event["account"])
     return report
+
+
+def _keep_alarms(run: _Run, configs: Iterable[BucketConfig], report: Report) -> None:
+    topic = run.settings.alarm_topic_arn
+    done, problems = bucket_alarms.converge(run.sessions, run.stack, configs if topic else (), topic)
+    report.done += done
+    report.problems += problems
 
 
 def _tell(run: _Run, agent: Agent, news: Told, report: Report) -> None:
@@ -155,33 +180,28 @@ def _tell(run: _Run, agent: Agent, news: Told, report: Report) -> None:
         report.problems.append(f"the agent of {agent.account} could not be told what it has to know: {error}")
 
 
-def _noted_agents(run: _Run, event: Mapping[str, Any]) -> tuple[dict[str, Agent], dict[str, Agent]]:
-    """All agents that announced themselves: before, and with who did so just now, which is remembered.
-
-    The account and the Region are what EventBridge says of the sender.
-    """
-    before = convert(run.record.get(AGENTS) or {}, dict[str, Agent])
-    after = dict(before)
-    kind = event.get("detail-type")
-    if kind == ANNOUNCED:
-        # What an account sends may be anything, so it is checked before it is remembered.
-        said = convert(event["detail"], Said)
-        after[event["account"]] = Agent(event["account"], event["region"], said.told, said.digest)
-    elif kind == REMOVED:
-        after.pop(event["account"], None)
-    run.record.put(AGENTS, to_builtins(after))
-    return before, after
+def _announced(event: Mapping[str, Any]) -> Agent | None:
+    """The agent that announces itself; the account and the Region are what EventBridge says of the sender."""
+    if event.get("detail-type") != ANNOUNCED:
+        return None
+    said = convert(event["detail"], Said)  # what an account sends may be anything, so it is checked
+    return Agent(event["account"], event["region"], said.told.digest, said.digest)
 
 
-def _accounts_to_ask(run: _Run, agents: Mapping[str, Agent], event: Mapping[str, Any]) -> set[str]:
-    """The one that announced itself, or all.
+def _agents_to_ask(
+    run: _Run, register: AgentRegister, event: Mapping[str, Any], news: Agent | None
+) -> tuple[dict[str, Agent], set[str]]:
+    """The agents that matter in this run, and the accounts to ask: the one that announced itself, or all.
 
     Every agent announces itself each hour, and need not make the hub ask all others.
     """
-    kind = event.get("detail-type")
-    if kind == ANNOUNCED:
-        return {event["account"]}
-    return set() if kind == REMOVED else {*run.settings.agent_accounts, *agents}
+    if news is not None:
+        return {news.account: news}, {news.account}
+    if event.get("detail-type") == REMOVED:
+        return {}, set()
+    register.take_over(run.record)
+    agents = register.all()
+    return agents, {*run.settings.agent_accounts, *agents}
 
 
 def _open_store(url: str) -> TopologyStore:
@@ -218,7 +238,11 @@ def _remove(run: _Run) -> Report:
         run.sessions, look_for_removal(run.sessions, run.stack, run.record), run.record, change_buckets=True
     )
     report.notes += notes
+    if run.stack.kind == "hub":
+        _keep_alarms(run, (), report)
     if not report.problems:
+        if run.stack.kind == "hub":
+            AgentRegister(run.sessions, run.stack).forget_all()
         for name in DOCUMENTS:
             run.record.forget(name)
     return report

@@ -18,9 +18,10 @@ from crr_monitor.aws.plan_model import Stack
 from crr_monitor.aws.record import Record
 from crr_monitor.aws.sessions import AwsError, Sessions
 from crr_monitor.aws.waiting import undelivered
-from crr_monitor.config import surroundings
 from crr_monitor.core.notices import Pace
 from crr_monitor.core.times import SECOND_MS
+from crr_monitor.environment import environment
+from crr_monitor.lambdas.coverage import Coverage
 from crr_monitor.lambdas.log import write
 from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import WatchSettings, from_environment
@@ -31,6 +32,14 @@ from crr_monitor.sinks.watching import Watch, watch
 from crr_monitor.stores.base import Store, StoreError, system_clock
 from crr_monitor.stores.dynamodb import DynamoStore
 from crr_monitor.stores.dynamodb_tables import CLIENT_OPTIONS, parse_address
+
+QUICK: dict[str, Any] = {
+    # A Region that does not answer must not keep the look from being made.
+    "connect_timeout": 2,
+    "read_timeout": 5,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+}
+"""Of the clients that ask about undelivered events."""
 
 
 class Context(Protocol):
@@ -47,13 +56,17 @@ class WatchFailedError(Exception):
 
 
 class Runtime(Struct, frozen=True):
-    """What a function keeps from one run to the next. ``ask`` gives the number of undelivered events, and problems."""
+    """What a function keeps from one run to the next.
+
+    ``ask`` gives the number of undelivered events, and problems. ``coverage`` is there with an archive.
+    """
 
     store: Store
     settings: Watch
     sender: Sender
     cloudwatch: cloudwatch.Client
     ask: Callable[[], tuple[int | None, list[str]]]
+    coverage: Coverage | None = None
 
 
 def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -80,7 +93,7 @@ def _first_look(event: dict[str, Any], context: Context) -> dict[str, Any]:
 
 @functools.cache
 def _runtime(function_arn: str) -> Runtime:
-    settings = from_environment(WatchSettings, surroundings().environment)
+    settings = from_environment(WatchSettings, environment())
     return make_runtime(settings, function_arn)
 
 
@@ -98,13 +111,14 @@ def make_runtime(settings: WatchSettings, function_arn: str) -> Runtime:
         command=f"crr-monitor --store '{settings.store}&region={region}'",
         pace=Pace(gone_ms=settings.pause_seconds * SECOND_MS),
     )
-    sessions = Sessions(account, partition=partition, endpoint_url=address.endpoint)
+    sessions = Sessions(account, partition=partition, endpoint_url=address.endpoint, options=QUICK)
     return Runtime(
         DynamoStore(table, address.status, address.statistics),
         looking,
         sns.SnsSender(boto3.client("sns", **place, config=make(**sns.OPTIONS)), settings.topic_arn),
         boto3.client("cloudwatch", **place, config=make(**cloudwatch.OPTIONS)),
         functools.partial(ask_undelivered, sessions, _stack(settings, partition, region, account)),
+        Coverage(sessions, region, settings) if settings.archive_place else None,
     )
 
 
@@ -126,13 +140,18 @@ def _stack(settings: WatchSettings, partition: str, region: str, account: str) -
 
 
 def ask_undelivered(sessions: Sessions, stack: Stack) -> tuple[int | None, list[str]]:
-    """How many events wait undelivered; ``None`` where none is known of and not all Regions could be asked."""
+    """How many events wait undelivered; ``None`` where none is known of and not all Regions could be asked.
+
+    That a Region is out of reach is in the log only: its copies are overdue, of which people are told.
+    """
     try:
-        found, problems = undelivered(sessions, stack, Record(sessions, stack))
+        found, problems, out_of_reach = undelivered(sessions, stack, Record(sessions, stack))
     except AwsError as error:
         return None, [f"it is not known in which Regions there are queues for undelivered events: {error}"]
+    if out_of_reach:
+        write("WARNING", "out of reach", regions=out_of_reach)
     number = sum(found.values())
-    return (None if problems and not number else number), problems
+    return (None if (problems or out_of_reach) and not number else number), problems
 
 
 def run(runtime: Runtime, now: int) -> dict[str, Any]:
@@ -153,6 +172,8 @@ def run(runtime: Runtime, now: int) -> dict[str, Any]:
     except PublishError as error:
         problems.append(str(error))
         published = 0
+    if runtime.coverage is not None:
+        problems += runtime.coverage.tell(runtime.store, now)
     done = {
         "pairs": len(seen.now.pairs),
         "published": published,

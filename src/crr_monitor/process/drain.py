@@ -34,7 +34,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Rounds(Protocol[M]):
-    """A queue, taken from in rounds; see :class:`crr_monitor.aws.queue.Drain`."""
+    """A queue, taken from in rounds; see :class:`crr_monitor.aws.drain.Drain`."""
 
     def receive(self, wait_seconds: int) -> Sequence[M]:
         """The messages of a round; none means that there are none now."""

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from crr_monitor.core.events import Answered
-from crr_monitor.core.interpret import interpret
-from crr_monitor.core.merge import merge
 from crr_monitor.decode import Decoded, decode
+from crr_monitor.process.collect import collect
 from crr_monitor.stores.base import Counts, Position, VersionKey
 from crr_monitor.stores.packed import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from crr_monitor.core.events import Event
     from crr_monitor.core.evidence import Evidence
     from crr_monitor.core.topology import Topology
-    from crr_monitor.sources.base import Piece, Source
+    from crr_monitor.sources.base import Piece
 
 BATCH_EVENTS = 30_000
 """Events merged before they are stored: source and replica mostly meet in memory, and 30 MB hold them."""
@@ -33,6 +28,18 @@ BATCH_BYTES = 256 << 20
 
 BATCH_SECONDS = 1.0
 """How long events wait for more where they come slowly."""
+
+
+class Named(Protocol):
+    """What is asked of a source here; see :class:`crr_monitor.sources.base.Source`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages and in the store."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What it begins with, if it can be read twice."""
 
 
 class Rejected(Struct, frozen=True, array_like=True):
@@ -57,22 +64,6 @@ class Gathered(Struct, array_like=True):
     newest: int | None = None
 
 
-def collect(events: Iterable[Event], topology: Topology, into: dict[VersionKey, Evidence]) -> int | None:
-    """Interpret events and merge them by object version; returns the latest time among them, if any."""
-    newest = -1
-    for event in events:
-        if event.at > newest and not isinstance(event, Answered):
-            newest = event.at
-        news = interpret(event, topology)
-        if news is None:
-            continue
-        version = (event.key, event.version_id)
-        known = into.setdefault(version, news)
-        if known is not news:
-            into[version] = merge(known, news)
-    return None if newest < 0 else newest
-
-
 class Gatherer:
     """Takes pieces until there is enough for a batch."""
 
@@ -88,32 +79,41 @@ class Gatherer:
         self._counts = Counts()
         self._rejected: list[Rejected] = []
         self._newest: int | None = None
+        self._taken = False
         self._bytes = 0
         self._since = time.monotonic()
 
-    def take(self, source: Source, piece: Piece) -> None:
-        """Decode a piece and merge what it tells. Only what fits into memory is rejected here."""
+    def take(self, source: Named, piece: Piece, *, resumable: bool = True) -> Counts:
+        """Decode a piece and merge what it tells; returns what was in it. Only what fits into memory is rejected here.
+
+        Without ``resumable`` the source cannot be asked again, and no position of it is kept.
+        """
         decoded = Decoded()
         malformed = decoded.malformed
+        rejected = 0
         for index, data in enumerate(piece.data):
             decode(data, decoded)
             if malformed:
                 position = piece.positions[index]
                 self._rejected.extend(Rejected(source.name, position, bad.reason, bad.message) for bad in malformed)
-                self._counts.malformed += len(malformed)
+                rejected += len(malformed)
                 malformed.clear()
         self._bytes += sum(map(len, piece.data))
         for broken in piece.broken:
-            self._counts.malformed += 1
+            rejected += 1
             if isinstance(broken.data, bytes):
                 self._rejected.append(Rejected(source.name, broken.position, broken.reason, broken.data))
         newest = collect(decoded.events, self._topology, self._evidence)
         if newest is not None:
             self._newest = max(newest, self._newest or 0)
-        self._counts.add(Counts(piece.messages, len(decoded.events), 0, decoded.ignored))
-        self._positions[source.name] = Position(
-            source.name, piece.position, piece.read_bytes, piece.done, source.fingerprint
-        )
+        counts = Counts(piece.messages, len(decoded.events), rejected, decoded.ignored)
+        self._counts.add(counts)
+        self._taken = True
+        if resumable:
+            self._positions[source.name] = Position(
+                source.name, piece.position, piece.read_bytes, piece.done, source.fingerprint
+            )
+        return counts
 
     @property
     def enough(self) -> bool:
@@ -131,7 +131,7 @@ class Gatherer:
 
     def give(self) -> Gathered | None:
         """The batch, and a new one is begun; ``None`` if nothing was read."""
-        if not self._positions:
+        if not self._taken:
             return None
         batch = Gathered(
             [(part.key, part.version_id, pack(part)) for part in self._evidence.values()],

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from crr_monitor.process.gather import BATCH_EVENTS
 from crr_monitor.process.reading import Child, Order, Task, read_here
-from crr_monitor.sources.files import Seen, check_resume
+from crr_monitor.sources.files import FileSource, Seen, check_resume
 from crr_monitor.stores.base import Batch, Counts
 from crr_monitor.stores.packed import PackedEvidence
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from crr_monitor.process.gather import Gathered
     from crr_monitor.sources.base import Chunks
-    from crr_monitor.sources.files import FileSource
+    from crr_monitor.sources.files import Resumable
     from crr_monitor.stores.base import Store
 
 PURGE_SECONDS = 60.0
@@ -38,6 +38,20 @@ class RejectSink(Protocol):
 
     def sync(self) -> None:
         """Make them durable."""
+
+
+def keep(batch: Gathered, store: Store, rejects: RejectSink) -> int:
+    """Make a batch durable: first its rejects, then the rest in one transaction; gives how many records changed.
+
+    Raises:
+        StoreError: the store refuses; nothing of the batch is stored.
+        RejectError: the reject file cannot be written; likewise.
+    """
+    for rejected in batch.rejected:
+        rejects.write(rejected.source, rejected.position, rejected.reason, rejected.data)
+    rejects.sync()
+    evidence = PackedEvidence({(key, version_id): body for key, version_id, body in batch.evidence})
+    return store.apply(Batch(evidence, batch.positions, batch.counts, batch.newest))
 
 
 class Totals(Struct):
@@ -77,7 +91,7 @@ class Ingest:
         self._read: dict[str, int] = {}
         self._purged_at = time.monotonic()
 
-    def run(self, sources: Sequence[FileSource]) -> Totals:
+    def run(self, sources: Sequence[Resumable]) -> Totals:
         """Read all sources in their order.
 
         Raises:
@@ -97,7 +111,7 @@ class Ingest:
         self._purge()
         return self.totals
 
-    def _start_of(self, source: FileSource) -> int | None:
+    def _start_of(self, source: Resumable) -> int | None:
         """Where to begin, or ``None`` if everything in it was read before."""
         known = None if self._again else self._store.position(source.name)
         seen = None if known is None else Seen(known.fingerprint, known.position, known.read_bytes, known.done)
@@ -110,7 +124,7 @@ class Ingest:
         self._rejects.resume(source.name, decision.position)
         return decision.position
 
-    def _batches(self, tasks: list[tuple[FileSource, int]]) -> Iterator[Gathered]:
+    def _batches(self, tasks: list[tuple[Resumable, int]]) -> Iterator[Gathered]:
         topology = self._store.topology()
         begin = 0
         if self._wants_child(tasks):
@@ -132,7 +146,9 @@ class Ingest:
                 tasks[begin] = (source, start if known is None else known.position)
         yield from read_here(tasks[begin:], topology, self._rejects, self._batch_events)
 
-    def _wants_child(self, tasks: Sequence[tuple[FileSource, int]]) -> bool:
+    def _wants_child(self, tasks: Sequence[tuple[Resumable, int]]) -> bool:
+        if not all(isinstance(source, FileSource) for source, _ in tasks):
+            return False  # the child opens files by their names
         if self._child is not None:
             return self._child and bool(tasks)
         sizes = [source.size for source, _ in tasks]
@@ -140,12 +156,7 @@ class Ingest:
         return None not in sizes and (os.cpu_count() or 1) > 1 and sum(filter(None, sizes)) >= CHILD_BYTES
 
     def _store_batch(self, batch: Gathered) -> None:
-        """First the rejects, then the rest in one transaction."""
-        for rejected in batch.rejected:
-            self._rejects.write(rejected.source, rejected.position, rejected.reason, rejected.data)
-        self._rejects.sync()
-        evidence = PackedEvidence({(key, version_id): body for key, version_id, body in batch.evidence})
-        self.totals.records_changed += self._store.apply(Batch(evidence, batch.positions, batch.counts, batch.newest))
+        self.totals.records_changed += keep(batch, self._store, self._rejects)
         self.totals.counts.add(batch.counts)
         for position in batch.positions:
             self.totals.read_bytes += position.read_bytes - self._read.get(position.source, 0)

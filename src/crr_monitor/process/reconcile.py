@@ -24,6 +24,7 @@ from crr_monitor.core.reconcile import (
     LONGEST_UNASKED_MS,
     OVERDUE_MS,
     Cause,
+    Found,
     Reply,
     Unasked,
     conclude,
@@ -193,7 +194,17 @@ class Reconciler:
     def _remember(self, asked: set[str], refusals: Iterable[CouldNotAsk], now: int) -> None:
         """Keep the note of what is not answered: of this round, and of buckets that were not asked in it."""
         body = self._store.note(UNANSWERED_NOTE)
-        news = [Unanswered(each.bucket, each.text, each.count, each.cause == "throttled", now) for each in refusals]
+        news = [
+            Unanswered(
+                each.bucket,
+                each.text,
+                each.count,
+                each.cause == "throttled",
+                now,
+                single=each.cause in ABOUT_ONE_OBJECT,
+            )
+            for each in refusals
+        ]
         kept = [
             each for each in decode_unanswered(body) or () if each.bucket not in asked and now - each.at < REMEMBERED_MS
         ]
@@ -263,18 +274,21 @@ class _Run:
         record, replies = due.record, dict[str, "Reply"]()
         for place in sources_to_ask(record, topology):
             replies[place.bucket] = self._put(place, record, at_source=True)
+        pending = any(isinstance(reply, Found) and reply.status == "PENDING" for reply in replies.values())
         for place in replicas_to_ask(record, topology, replies):
-            replies[place.bucket] = self._put(place, record, at_source=False)
+            replies[place.bucket] = self._put(place, record, at_source=False, pending=pending)
         return _Case(due, replies)
 
-    def _put(self, place: Place, record: Record, *, at_source: bool) -> Reply:
+    def _put(self, place: Place, record: Record, *, at_source: bool, pending: bool = False) -> Reply:
+        """Ask one bucket. ``pending``: the source has said that the version is still on its way."""
         known = self._wait(place.bucket)
         reply = known or self._prober.ask(place, record.key, record.version_id)
         with self._lock:
             self.questions += known is None
             self.buckets.add(place.bucket)
             if isinstance(reply, Unasked):
-                self._refused(place, reply)
+                # The source has answered, and that a Region is out of reach is why a version is pending.
+                self._refused(place, reply, told=pending and reply.cause == "unreachable")
             else:
                 self._refusals[place.bucket] = 0
                 self.answers[meaning(reply, at_source=at_source)] += 1
@@ -292,10 +306,12 @@ class _Run:
             self._sleep(begin - now)
         return None
 
-    def _refused(self, place: Place, reply: Unasked) -> None:
-        kind = (place.account, place.bucket, reply.cause, reply.permission)
-        self._unasked[kind] += 1
-        self._texts.setdefault(kind, reply.text)
+    def _refused(self, place: Place, reply: Unasked, *, told: bool) -> None:
+        """A question that nobody answered; ``told``: what it was about is told in another way."""
+        if not told:
+            kind = (place.account, place.bucket, reply.cause, reply.permission)
+            self._unasked[kind] += 1
+            self._texts.setdefault(kind, reply.text)
         if reply.cause not in ABOUT_ONE_OBJECT:
             self._refusals[place.bucket] += 1
             if self._refusals[place.bucket] >= GIVE_UP:

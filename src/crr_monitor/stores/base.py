@@ -194,7 +194,7 @@ class Store(Protocol):
         """
 
     def oldest(self, status: Status) -> int | None:
-        """``sort_at`` of the oldest listed record with a status (``PENDING`` or ``FAILED``), ``None`` where there is none."""
+        """``sort_at`` of the oldest listed record that is ``PENDING`` or ``FAILED``; ``None`` where there is none."""
 
     def note(self, name: str) -> bytes | None:
         """The small document that was kept under a name, or ``None``: what a part of the monitor has to remember."""

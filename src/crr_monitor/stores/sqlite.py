@@ -75,7 +75,7 @@ class SqliteStore:
     change.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the file, what every store takes, and options by name
         self,
         path: Path | str,
         retention: Retention = Retention(),  # noqa: B008 - frozen
@@ -283,6 +283,12 @@ class SqliteStore:
                     outgoing.changed(None, record)
                 outgoing.write()
         return kept
+
+    @property
+    def archiving(self) -> bool:
+        """Whether archiving is on."""
+        with self._errors():
+            return self._db.execute("SELECT 1 FROM archiving").fetchone() is not None
 
     def outbox(self, limit: int) -> list[ArchiveRow]:
         """The first rows that wait for the archive, in order; their ``revision`` is their number, which only grows."""

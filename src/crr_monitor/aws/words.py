@@ -1,0 +1,8 @@
+"""Values of a stack's parameters, apart from what is done with them: every function reads settings, and few plan."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+EventSource: TypeAlias = Literal["CloudTrail", "EventBridge", "S3Notifications"]
+StackKind: TypeAlias = Literal["hub", "agent"]
