@@ -289,8 +289,13 @@ def tour(_arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests; what follows goes to pytest (``-m slow`` for those that take minutes)."""
-    return run([python(), "-m", "pytest", *arguments])
+    """Run the tests; what follows goes to pytest (``-m slow`` for those that take minutes).
+
+    All of them run in as many processes as there are cores; named ones, or with ``-n``, as pytest would.
+    """
+    named = any((ROOT / each.partition("::")[0]).exists() for each in arguments)
+    spread = [] if named or "-n" in arguments else ["-n", "auto", "--dist", "loadfile"]
+    return run([python(), "-m", "pytest", *spread, *arguments])
 
 
 def lint(_arguments: list[str]) -> int:

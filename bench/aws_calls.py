@@ -2,9 +2,10 @@
 
 ``python3 dev.py bench aws_calls [OBJECTS]`` (1,000): a sandbox with queues and tables; for each object the CloudTrail
 events of its write and of its replica's, as EventBridge delivers them. *process* drains the queue (Scheduled), once
-with source and replica in one batch and once in two; *settle* then counts the changes from the table's stream. Every
-HTTP request of the functions is counted, retries included, and their processor time is that of this process, in which
-nothing else runs meanwhile. What Lambda itself asks of a stream or a queue is not ours to count.
+with source and replica in one batch and once in two; *settle* then counts the changes from the table's stream and
+publishes metrics of them (MetricsDetail Totals, no archive: as the template has it by default). Every HTTP request of
+the functions is counted, retries included, and their processor time is that of this process, in which nothing else runs
+meanwhile. What Lambda itself asks of a stream or a queue is not ours to count.
 
 Compared with the original solution: 9.4 calls and 15 ms for each replicated object with one destination. Exits with 1
 when a target is missed.
@@ -151,7 +152,11 @@ class Bench:
             store=url, queue_url=self._queue, dead_letter_queue_url=dead, processing_mode="Scheduled", event_log=""
         )
         self.runtime = process.make_runtime(settings)
-        os.environ["CRR_MONITOR_STORE"] = url
+        os.environ |= {
+            "CRR_MONITOR_STORE": url,
+            "CRR_MONITOR_METRICS_DETAIL": "Totals",
+            "CRR_MONITOR_ARCHIVE_STREAM": "",
+        }
         self.store = settle.store()
         rules = (Rule(rule_id="dr", destination=REPLICA),)
         source = BucketConfig(bucket=SOURCE, account=ACCOUNT, region=REGION, rules=rules)
@@ -186,7 +191,7 @@ class Bench:
 
         def work() -> None:
             for event in events:
-                settle.run(self.store, event, Forever())
+                settle.handler(event, Forever())
 
         return self._measured(work)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crr_monitor.core.topology_document import parse_topology
 from crr_monitor.decode import Decoded, decode
-from crr_monitor.process.gather import collect
+from crr_monitor.process.collect import collect
 from crr_monitor.simulate import Plan, messages, run, topology
 from crr_monitor.stores.base import Batch, VersionKey
 from crr_monitor.stores.memory import MemoryStore

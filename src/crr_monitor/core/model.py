@@ -66,7 +66,8 @@ class Record(Struct, frozen=True, gc=False):
 
     ``undecided``: it was written in several buckets (``seen_in``), and nothing yet tells which of them is the source.
     ``uncertain``: that, or for at least one destination it is not known whether a rule takes the version. ``settled``:
-    nothing of it can still change by itself, nor waits for a repair.
+    nothing of it can still change by itself, nor waits for a repair, or it is a canary, for which nobody waits
+    (:mod:`crr_monitor.core.canary`).
     """
 
     key: str

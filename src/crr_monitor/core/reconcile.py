@@ -16,7 +16,8 @@ One header of the source speaks for all its copies: COMPLETED once all are done,
     not there               is not there              the version was deleted at the source
     REPLICA                 not asked                 this bucket is no source: the roles are the other way round
 
-What could not be asked proves nothing.
+What could not be asked proves nothing. That it could not be asked is trouble of its own, unless the source says
+PENDING and the destination's Region cannot be reached: that is what pending versions wait for.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct, field
 
 from crr_monitor.core import lag
+from crr_monitor.core.canary_keys import is_canary
 from crr_monitor.core.failures import reason_code
 from crr_monitor.core.model import Status
 from crr_monitor.core.times import MINUTE_MS
@@ -131,7 +132,9 @@ def _tally(counts: dict, name: object, change: int) -> None:  # type: ignore[typ
 
 
 def shares(record: Record) -> list[Share]:
-    """What a record contributes: one share for each copy that is listed."""
+    """What a record contributes: one share for each copy that is listed; a canary, nobody's object, nothing."""
+    if is_canary(record.key):
+        return []
     slot = record.sort_at // SLOT_MS
     source = record.source_bucket or ""
     size = record.size or 0

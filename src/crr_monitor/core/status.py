@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from crr_monitor.core.canary_keys import is_canary
 from crr_monitor.core.evidence import ClaimKind, Origin, Taken
 from crr_monitor.core.merge import merge_sightings, time_order
 from crr_monitor.core.model import OPEN, Copy, Record, Status
@@ -362,7 +363,8 @@ def _record(
         whole_seconds,
         tied,
         uncertain or tied,
-        settled and not tied,
+        # Nobody is asked about a canary, nor waits for its repair: whoever writes it judges it.
+        (settled and not tied) or is_canary(evidence.key),
         tuple([part.bucket for part in evidence.sightings]) if tied else (),
     )
 

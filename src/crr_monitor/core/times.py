@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -11,6 +12,9 @@ SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+
+_UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d|w)")
 
 
 class BadTimeError(ValueError):
@@ -75,3 +79,9 @@ def to_milliseconds(moment: datetime) -> int:
         message = f"time without a zone: {moment.isoformat()!r}"
         raise BadTimeError(message)
     return (moment - EPOCH) // MILLISECOND
+
+
+def parse_duration(text: str) -> int | None:
+    """``90m``, ``1.5h``, ``7d`` in milliseconds, or ``None``."""
+    found = _DURATION.fullmatch(text)
+    return None if found is None else round(float(found[1]) * _UNITS[found[2]])
