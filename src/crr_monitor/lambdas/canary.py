@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from msgspec import Struct, field, to_builtins
 
 from crr_monitor.aws.canary import CanaryBuckets
-from crr_monitor.aws.probe import PATH_STYLE
-from crr_monitor.aws.sessions import OPTIONS, AwsError, Sessions
+from crr_monitor.aws.sessions import OPTIONS, AwsError
 from crr_monitor.core.canary import Canary, arrivals, is_over, pair_name, plan
 from crr_monitor.core.notices import CANARY_NOTE, decode_canaries, encode_canaries
 from crr_monitor.core.times import SECOND_MS
 from crr_monitor.environment import environment
 from crr_monitor.lambdas.log import write
+from crr_monitor.lambdas.reach import reach
 from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import CanarySettings, from_environment
 from crr_monitor.stores.base import Store, StoreError, system_clock
 from crr_monitor.stores.dynamodb import open_store
-from crr_monitor.stores.dynamodb_tables import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -105,15 +104,7 @@ def _runtime(function_arn: str) -> Runtime:
 
 def make_runtime(settings: CanarySettings, function_arn: str) -> Runtime:
     """Store and clients; nothing is called yet."""
-    _, partition, _, region, account, *_ = function_arn.split(":")
-    endpoint = parse_address(settings.store).endpoint
-    sessions = Sessions(
-        account,
-        partition=partition,
-        role_name=settings.agent_role_name,
-        endpoint_url=endpoint,
-        options=OPTIONS if endpoint is None else {**OPTIONS, **PATH_STYLE},
-    )
+    sessions, region = reach(function_arn, settings.store, settings.agent_role_name, OPTIONS)
     return Runtime(open_store(settings.store), CanaryBuckets(sessions, region), settings)
 
 

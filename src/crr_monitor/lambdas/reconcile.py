@@ -9,15 +9,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crr_monitor.aws.probe import PATH_STYLE, PROBE_OPTIONS, S3Prober
-from crr_monitor.aws.sessions import Sessions
+from crr_monitor.aws.probe import PROBE_OPTIONS, S3Prober
 from crr_monitor.core.times import SECOND_MS
 from crr_monitor.environment import environment
 from crr_monitor.lambdas.log import write
+from crr_monitor.lambdas.reach import reach
 from crr_monitor.lambdas.settings import ReconcileSettings, from_environment
 from crr_monitor.process.reconcile import Limits, Reconciler
 from crr_monitor.stores.dynamodb import open_store
-from crr_monitor.stores.dynamodb_tables import parse_address
 
 if TYPE_CHECKING:
     from crr_monitor.process.reconcile import Reconciled
@@ -47,15 +46,7 @@ def _reconciler(function_arn: str) -> Reconciler:
 
 def make_reconciler(settings: ReconcileSettings, function_arn: str) -> Reconciler:
     """Store and clients; nothing is called yet."""
-    _, partition, _, region, account, *_ = function_arn.split(":")
-    endpoint = parse_address(settings.store).endpoint
-    sessions = Sessions(
-        account,
-        partition=partition,
-        role_name=settings.agent_role_name,
-        endpoint_url=endpoint,
-        options=PROBE_OPTIONS if endpoint is None else {**PROBE_OPTIONS, **PATH_STYLE},
-    )
+    sessions, region = reach(function_arn, settings.store, settings.agent_role_name, PROBE_OPTIONS)
     limits = Limits(overdue=settings.ask_after_seconds * SECOND_MS)
     return Reconciler(open_store(settings.store, workers=limits.workers), S3Prober(sessions, region), limits)
 

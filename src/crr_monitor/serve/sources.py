@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Protocol
 
 from crr_monitor.aws.queue import QueueError
 from crr_monitor.serve.state import SourceState
+from crr_monitor.serve.threads import Background
 from crr_monitor.sources.base import SourceError
 from crr_monitor.sources.rejects import RejectError
 from crr_monitor.stores.base import StoreError, system_clock
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from crr_monitor.stores.base import Counts
@@ -39,7 +40,7 @@ class Reader(Protocol):
         """
 
 
-class SourceThread:
+class SourceThread(Background):
     """Reads again and again; after a problem with growing pauses."""
 
     def __init__(self, name: str, kind: str, reader: Reader, say: Callable[[str], None]) -> None:
@@ -47,25 +48,7 @@ class SourceThread:
         self.state = SourceState(name, kind)
         self._reader = reader
         self._say = say
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._main, name=kind, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask it to end; :meth:`join` waits for it."""
-        self._stopping.set()
-
-    def join(self, seconds: float) -> None:
-        """Wait until what it took is durable, at most so long."""
-        self._thread.join(seconds)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        super().__init__(kind, self._main)
 
     def _main(self) -> None:
         try:
@@ -77,16 +60,16 @@ class SourceThread:
 
     def _run(self) -> None:
         pause = self._reader.pause
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             try:
-                self._reader.look(self._stopping, self._taken)
+                self._reader.look(self.stopping, self._taken)
             except EXPECTED as error:
                 self._problem(str(error))
                 pause = min(LONGEST_PAUSE, max(1.0, 2 * pause))
             else:
                 self._well()
                 pause = self._reader.pause
-            self._stopping.wait(pause)
+            self.stopping.wait(pause)
 
     def _taken(self, counts: Counts) -> None:
         self.state.messages += counts.messages

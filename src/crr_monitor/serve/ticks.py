@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from crr_monitor.serve.state import TickState
+from crr_monitor.serve.threads import Background
 from crr_monitor.stores.base import Purged, StoreError, system_clock
 from crr_monitor.stores.sqlite import SqliteStore
 
@@ -92,7 +92,7 @@ class Purge(Struct):
                 return
 
 
-class TickThread:
+class TickThread(Background):
     """Runs one tick until it is stopped."""
 
     def __init__(self, tick: Tick, open_store: Callable[[], Store], say: Callable[[str], None]) -> None:
@@ -101,30 +101,12 @@ class TickThread:
         self._tick = tick
         self._open_store = open_store
         self._say = say
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._main, name=tick.name, daemon=True)
-
-    def start(self) -> None:
-        """Begin, with the first run at once."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """No other run is begun."""
-        self._stopping.set()
-
-    def join(self, seconds: float) -> None:
-        """Wait until the run that goes on has ended, at most so long."""
-        self._thread.join(seconds)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        super().__init__(tick.name, self._main)
 
     def _main(self) -> None:
         store: Store | None = None
         try:
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 try:
                     store = store or self._open_store()
                     self._tick.run(store, system_clock())
@@ -137,7 +119,7 @@ class TickThread:
                     self.state.problem = None
                 self.state.runs += 1
                 self.state.ran_at = system_clock()
-                self._stopping.wait(self._tick.seconds)
+                self.stopping.wait(self._tick.seconds)
         finally:
             if store is not None:
                 store.close()
