@@ -148,9 +148,7 @@ class Bench:
         boto3.setup_default_session()
         boto3.DEFAULT_SESSION.events.register("before-send", self._count)
         url = f"dynamodb://bench{STATUS_SUFFIX}?statistics=bench{STATISTICS_SUFFIX}&endpoint={sandbox.endpoint}"
-        settings = ProcessSettings(
-            store=url, queue_url=self._queue, dead_letter_queue_url=dead, processing_mode="Scheduled", event_log=""
-        )
+        settings = ProcessSettings(store=url, queue_url=self._queue, dead_letter_queue_url=dead, event_log="")
         self.runtime = process.make_runtime(settings)
         os.environ |= {
             "CRR_MONITOR_STORE": url,

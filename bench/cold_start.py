@@ -36,7 +36,6 @@ _ENVIRONMENT = {
     "CRR_MONITOR_STORE": "dynamodb://bench-status",
     "CRR_MONITOR_QUEUE_URL": "http://127.0.0.1:9/events",
     "CRR_MONITOR_DEAD_LETTER_QUEUE_URL": "http://127.0.0.1:9/dead",
-    "CRR_MONITOR_PROCESSING_MODE": "Scheduled",
     "CRR_MONITOR_EVENT_LOG": "",
 }
 

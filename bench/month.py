@@ -95,10 +95,11 @@ def main() -> None:
         pair["copies"] + pair.get("delete_markers", {}).get("copies", 0) for pair in json.loads(answer)["pairs"]
     )
     assert counted == copies // DAYS * DAYS, counted
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     show("copies in the month's report", f"{counted:,}")
     show(f"seconds (target {TARGET:.0f})", f"{seconds:.1f}")
-    show("peak memory (target 4,000)", f"{peak:,.0f} MB")
+    show("processor seconds", f"{used.ru_utime + used.ru_stime:.1f}")
+    show("peak memory (target 4,000)", f"{used.ru_maxrss / 1024:,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import duckdb
 from bench._common import WORK, show, stream
 from crr_monitor.simulate import Plan
 
-OBJECTS = 400_000
+OBJECTS = 1_000_000
 TARGET = 0.4
 
 _STRUCT = (

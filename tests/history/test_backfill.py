@@ -13,7 +13,7 @@ import pytest
 
 from crr_monitor.core.topology import Topology
 from crr_monitor.core.topology_document import parse_topology
-from crr_monitor.history import backfill, spill
+from crr_monitor.history import backfill, reading, spill, stages
 from crr_monitor.history.backfill import Progress, in_order_of_time, make_plan, run
 from crr_monitor.history.driver import HistoryError
 from crr_monitor.history.s3 import Reach
@@ -83,8 +83,8 @@ def test_small_pieces_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Many chunks, partitions, parts and passes, as a hundred gigabytes have them, end in the same truth."""
     monkeypatch.setattr(backfill, "CHUNK_BYTES", 100_000)
     monkeypatch.setattr(backfill, "PARTITION_BYTES", 60_000)
-    monkeypatch.setattr(backfill, "SETTLE_BYTES", 15_000)
-    monkeypatch.setattr(backfill, "TEXT_BYTES", 10_000)
+    monkeypatch.setattr(stages, "SETTLE_BYTES", 15_000)
+    monkeypatch.setattr(stages, "TEXT_BYTES", 10_000)
     monkeypatch.setattr(spill, "PART_BYTES", 20_000)
     plan = Plan(seed=31, objects=1_500, failure_rate=0.1, messages_per_file=300)
     simulate(plan, tmp_path / "stream")
@@ -185,7 +185,7 @@ def test_a_log_is_read_as_any_file(content: bytes, damage: str, tmp_path: Path) 
     raw = {"none": packed, "plain": content, "cut": packed[:-9], "two members": packed * 2, "tail": packed + b"x"}
     path = tmp_path / "log.json.gz"
     path.write_bytes(raw[damage])
-    (source,) = backfill.open_logs([Found(str(path), 1, "")], Reach())
+    (source,) = reading.open_logs([Found(str(path), 1, "")], Reach())
     seen = []
     for each in (source, FileSource(str(path))):
         pieces = list(each.pieces())

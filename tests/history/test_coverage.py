@@ -213,6 +213,24 @@ def test_a_pair_is_watched_where_both_its_ends_are(tmp_path: Path) -> None:
         assert tuple(watched) == hours
 
 
+def test_an_account_that_was_not_heard_is_blind_alone(tmp_path: Path) -> None:
+    """Where canaries of an account were not heard, its hours are blind, with the reason; so are those of its pair."""
+    here, there = ("111122223333", "us-east-1"), ("444455556666", "eu-west-1")
+    (row,) = rows_of(user_write(), replica())
+    row = replace(
+        row,
+        source_account=here[0], source_region=here[1], destination_account=there[0], destination_region=there[1],
+    )  # fmt: skip
+    archived(tmp_path, [row])
+    deaf = live(AT, AT + 3 * HOUR_MS, state="blind", account=there[0], region=there[1], problem="not heard")
+    with opened(tmp_path, tmp_path / ".work") as database:
+        wanted = Wanted("2026-11", MONTH, MONTH.until + DAY_MS)
+        report = build(database, wanted, [*days(MONTH.since, MONTH.until), replace(deaf, source="canary in theirs-dr")])
+    assert [each["blind_hours"] for each in (*report["coverage"], report["evidence"][0])] == [0, 3, 3]
+    (period,) = report["coverage"][1]["periods"]
+    assert (period["since"], period["reasons"]) == (format_time(AT), ["canary in theirs-dr: not heard"])
+
+
 def test_the_month_has_to_have_begun(tmp_path: Path) -> None:
     """A month in the future is told instead of an empty report."""
     with pytest.raises(HistoryError, match=r"the month 2026-11 has not begun: name one that has"):

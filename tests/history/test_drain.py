@@ -85,6 +85,94 @@ def test_what_was_settled_before_is_archived_too(tmp_path: Path) -> None:
     store.close()
 
 
+def _settled_before(folder: Path, copies: int, **options: Any) -> SqliteStore:  # noqa: ANN401
+    """A store in which some copies had settled before archiving was switched on; an hour after they did."""
+    store = SqliteStore(folder / "s.db", clock=lambda: AT + HOUR_MS, **options)
+    keys = [f"k{number}" for number in range(copies)]
+    store.apply(batch_of(*[event for key in keys for event in (user_write(key=key), replica(key=key))]))
+    return store
+
+
+def test_the_backlog_is_taken_in_steps(tmp_path: Path) -> None:
+    """Each step takes so many records and goes on behind the one before; the last one says that nothing is left."""
+    store = _settled_before(tmp_path, 5)
+    store.archive_as("one")
+    assert (store.behind, store.waiting()) == (True, 0)
+    assert [(store.catch_up(2), store.waiting()) for _ in range(4)] == [(True, 2), (True, 4), (False, 5), (False, 5)]
+    assert not store.behind
+    assert {row.key for row in store.outbox(10)} == {"k0", "k1", "k2", "k3", "k4"}
+    store.close()
+
+
+def test_a_step_through_the_backlog_is_whole_or_nothing(tmp_path: Path) -> None:
+    """Killed within a step, its rows do not wait, and the next process takes them; none is there twice."""
+    armed: list[str] = []
+
+    def stop(name: str) -> None:
+        if name in armed:
+            raise KeyboardInterrupt
+
+    store = _settled_before(tmp_path, 4, step=stop)
+    store.archive_as("one")
+    store.catch_up(2)
+    for name in ("outbox", "commit"):
+        armed[:] = [name]
+        with pytest.raises(KeyboardInterrupt):
+            store.catch_up(2)
+    store.close()
+    again = SqliteStore(tmp_path / "s.db")
+    assert (again.waiting(), again.catch_up(2), again.behind) == (2, False, False)
+    assert sorted(row.key for row in again.outbox(10)) == ["k0", "k1", "k2", "k3"]
+    again.close()
+
+
+def test_what_leaves_before_its_step_is_archived(monitor: Monitor) -> None:
+    """Retention takes nothing out of the backlog that the archive does not get; what leaves later is told no more."""
+    monitor.store.archive_as(None)
+    monitor.hear(user_write(key="early"), replica(key="early"))
+    monitor.store.archive_as("two")
+    monitor.now += 2 * DAY_MS
+    monitor.store.purge()
+    monitor.hear(user_write(key="late"), replica(key="late"))
+    monitor.archiver.drain()
+    monitor.now += 2 * DAY_MS
+    assert monitor.store.purge().settled == 1
+    assert [row.key for row in monitor.store.outbox(10)] == []
+    assert asked(monitor.folder, "SELECT key FROM copies ORDER BY key") == [{"key": "early"}, {"key": "late"}]
+
+
+def test_a_record_of_the_backlog_that_changes_has_its_last_word(tmp_path: Path) -> None:
+    """A failure of before that is repaired before its step comes is told with its repair."""
+    store = SqliteStore(tmp_path / "s.db", clock=lambda: AT + DAY_MS)
+    store.apply(batch_of(user_write(), failed()))
+    archiver = Archiver(store, Folder(tmp_path / "archive"))
+    store.apply(batch_of(replica(at=AT + 2 * HOUR_MS)))
+    archiver.drain()
+    told = asked(tmp_path / "archive", "SELECT status, repaired FROM copies")
+    assert told == [{"status": "COMPLETED", "repaired": True}]
+    store.close()
+
+
+def test_the_end_of_a_process_leaves_the_backlog_to_the_next_one(tmp_path: Path) -> None:
+    """Without it only what waits is written; nothing is lost by that."""
+    store = _settled_before(tmp_path, 3)
+    archiver = Archiver(store, Folder(tmp_path / "archive"))
+    store.apply(batch_of(user_write(key="new"), replica(key="new")))
+    assert (archiver.drain(backlog=False).rows, archiver.enough) == (1, True)
+    assert (archiver.drain().rows, archiver.enough) == (3, False)
+    store.close()
+
+
+def test_what_changed_while_it_was_off_is_archived(monitor: Monitor) -> None:
+    """Switched off and on again, the archive gets what settled meanwhile; what it had counts once."""
+    monitor.hear(user_write(key="a"), replica(key="a"))
+    monitor.archiver.drain()
+    monitor.store.archive_as(None)
+    monitor.hear(user_write(key="b"), replica(key="b"))
+    Archiver(monitor.store, Folder(monitor.folder)).drain()
+    assert asked(monitor.folder, "SELECT key FROM copies ORDER BY key") == [{"key": "a"}, {"key": "b"}]
+
+
 def test_every_process_feeds_the_archive(monitor: Monitor, tmp_path: Path) -> None:
     """The file remembers that archiving is on, whoever opens it; switched off, it keeps nothing more."""
     other = SqliteStore(tmp_path / "s.db")

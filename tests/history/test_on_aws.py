@@ -107,6 +107,22 @@ def test_an_archive_in_s3_is_asked_like_a_folder(archive: Path, options: list[st
     assert sum(pair["copies"] for pair in report["pairs"]) == sum(row["operation"] == "put" for row in rows)
 
 
+def test_logs_of_each_account_and_region_alone(stream: Path, options: list[str], tmp_path: Path) -> None:
+    """Read by a run for each, into one archive in S3, a copy has both its write and its arrival."""
+    folders = sorted({file.parents[3] for file in (stream / "AWSLogs").rglob("*.gz")})
+    assert len(folders) > 2
+    where = "s3://archive-bucket/crr/alone"
+    for folder in folders:
+        result = call(
+            tmp_path / "s.db", "ingest", "--archive-only", "--archive", where, "--work", str(tmp_path / "work"),
+            "--topology", str(stream / "topology.json"), f"s3://trail-logs/{folder.relative_to(stream)}", *options,
+        )  # fmt: skip
+        assert result.exit_code == OK, (result.output, result.exception)
+    sql = f"SELECT {TRUE_COLUMNS} FROM copies"
+    rows = json.loads(asked("s", "query", "--archive", where, sql, "-o", "json", *options))
+    assert in_order(rows) == in_order(true_copies(PLAN))
+
+
 @pytest.fixture
 def table(sandbox: Sandbox, archive: Path) -> Any:  # noqa: ANN401, ARG001
     """A Glue table over the archive with the declared columns; gives Athena's client."""

@@ -254,6 +254,15 @@ def test_names_cannot_act_on_the_page(tmp_path: Path) -> None:
     assert "&lt;script>alert(1)&lt;/script>\\|x" in markdown(report)
 
 
+def test_what_was_left_out_is_told_in_both_forms(report: dict[str, Any]) -> None:
+    """Where only the longest periods are shown, page and Markdown say how many are not."""
+    one = {**report["evidence"][0], "periods_left_out": 7}
+    one["periods"] = [{"kind": "silent", "since": report["since"], "until": report["until"], "hours": 1}]
+    told = {**report, "evidence": [one, *report["evidence"][1:]]}
+    for form in (html, markdown):
+        assert form(told).count("These are the longest; 7 shorter ones are left out.") == 1
+
+
 def test_markdown_has_the_same_numbers(report: dict[str, Any]) -> None:
     """Each pair's row has its counts."""
     text = markdown(report)

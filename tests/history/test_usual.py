@@ -1,4 +1,4 @@
-"""The short way through SQL and the decoder's way end in the same archive, whatever is in the logs."""
+"""The short way for usual records and the decoder's way end in the same archive, whatever is in the logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from crr_monitor.core.topology import BucketConfig, Rule, Topology
 from crr_monitor.core.topology_document import parse_topology
-from crr_monitor.history import backfill, reading
+from crr_monitor.history import backfill, reading, stages
 from crr_monitor.history.backfill import make_plan, run
 from crr_monitor.history.s3 import Reach
 from crr_monitor.history.usual import MAX_PREFIXES, classes_of, records_of
@@ -35,7 +35,7 @@ def answer(logs: Sequence[Path], rules: Topology, folder: Path, *, short: bool) 
     rejects = folder / f"rejects-{short}.ndjson"
     with pytest.MonkeyPatch.context() as patch:
         if not short:
-            patch.setattr(backfill, "classes_of", lambda _rules: None)
+            patch.setattr(stages, "classes_of", lambda _rules: None)
         archive = folder / f"archive-{short}"
         done = run(make_plan(found, rules, str(archive), Reach()), folder / "work", rejects, 1)
     rows = asked(archive, "SELECT * FROM archive ORDER BY ALL") if done.rows else []
@@ -80,9 +80,9 @@ def test_both_ways_leave_the_same(plan: Plan, pieces: str, tmp_path: Path, monke
     """Rows with all their columns, counts and rejects are equal, also where versions are spread over many pieces."""
     if pieces == "small":
         monkeypatch.setattr(backfill, "CHUNK_BYTES", 30_000)
-        monkeypatch.setattr(reading, "DOCUMENTS_BYTES", 200_000)
+        monkeypatch.setattr(reading, "PART_LINES", 100)
         monkeypatch.setattr(backfill, "PARTITION_BYTES", 20_000)
-        monkeypatch.setattr(backfill, "SETTLE_BYTES", 10_000)
+        monkeypatch.setattr(stages, "SETTLE_BYTES", 10_000)
     rows, *_ = assert_same(*simulated(plan, tmp_path), tmp_path)
     assert len(rows) > plan.objects / 2
 
@@ -284,16 +284,16 @@ def test_nearly_all_records_of_a_log_are_usual(tmp_path: Path, monkeypatch: pyte
     seen: list[bytes] = []
     decoder = Gatherer.take
 
-    def take(self: Any, source: Any, piece: Any) -> Any:  # noqa: ANN401 - passes them on
+    def take(self: Any, source: Any, piece: Any, **options: Any) -> Any:  # noqa: ANN401 - passes them on
         seen.extend(raw for data in piece.data for raw in map(bytes, records_of(data) or []))
-        return decoder(self, source, piece)
+        return decoder(self, source, piece, **options)
 
     monkeypatch.setattr(Gatherer, "take", take)
     _, _, events, *_ = answer(logs, rules, tmp_path, short=True)
     assert 0 < len(seen) < events * 0.08
 
 
-def test_rules_that_are_too_many_for_sql_are_left_to_the_decoder() -> None:
+def test_rules_that_are_too_many_are_left_to_the_decoder() -> None:
     """Without rules, and with more prefixes than are worth it, there are no classes."""
     assert classes_of(Topology()) is None
     many = tuple(rule(str(number), "orders-dr", prefix=f"p{number}/") for number in range(MAX_PREFIXES + 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +9,8 @@ from msgspec.structs import replace
 
 from crr_monitor.core.archive import changed_rows
 from crr_monitor.core.times import DAY_MS, HOUR_MS
-from crr_monitor.history.ask import opened
 from crr_monitor.history.queries import QUERIES
-from crr_monitor.history.views import NARROW, Span, last_word, quick_last_word, quick_statements
+from crr_monitor.history.views import Span
 from crr_monitor.simulate import Plan
 from tests.factories import AT, INFERRED, denied_read, failed, record_of, replica, user_write
 from tests.history.making import RECORDED, TRUE_COLUMNS, archived, asked, in_order, rows_of, simulated, true_copies
@@ -71,11 +69,6 @@ def test_a_copy_that_was_read_in_two_goes_is_whole(tmp_path: Path, order: tuple[
     for number, rows in enumerate(order):
         archived(tmp_path, rows, f"part-{number}")
     assert asked(tmp_path, f"SELECT {TIMES} FROM copies") == [WHOLE]
-    with opened(tmp_path, tmp_path / ".work") as database:
-        for statement in quick_statements("true"):
-            database.execute(statement)
-        quick = database.execute(f"SELECT status, lag_seconds FROM ({quick_last_word('true')})").fetchall()
-    assert quick == [("COMPLETED", 10.0)]
 
 
 def test_a_copy_without_any_write_stays_without_a_lag(tmp_path: Path) -> None:
@@ -118,18 +111,6 @@ def test_the_view_is_the_truth_of_a_simulated_stream(stream: tuple[Plan, Path]) 
     """Each copy is there once, and says what was simulated."""
     plan, folder = stream
     assert in_order(asked(folder, f"SELECT {TRUE_COLUMNS} FROM copies")) == in_order(true_copies(plan))
-
-
-def test_the_quick_way_to_the_last_word_gives_the_same(stream: tuple[Plan, Path]) -> None:
-    """Looking for copies with several rows first, in any number of passes, gives the same rows as ranking all."""
-    _, folder = stream
-    with opened(folder, folder / ".work") as database:
-        columns = ", ".join(NARROW)
-        slow = Counter(database.execute(f"SELECT {columns} FROM ({last_word()})").fetchall())
-        for passes in (1, 4):
-            for statement in quick_statements("true", passes):
-                database.execute(statement)
-            assert Counter(database.execute(quick_last_word("true")).fetchall()) == slow
 
 
 @pytest.mark.parametrize("name", QUERIES)

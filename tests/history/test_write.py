@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,14 +12,12 @@ from hypothesis import strategies as st
 from crr_monitor.core.model import FLAT_FIELDS
 from crr_monitor.core.times import HOUR_MS
 from crr_monitor.history.driver import HistoryError
-from crr_monitor.history.layout import Folder, split_address
+from crr_monitor.history.layout import Folder, local_copy, split_address
 from crr_monitor.history.schema import COLUMNS, NAMES, glue_columns, glue_partitions
 from crr_monitor.history.write import Written, write_rows
 from tests.factories import AT, failed, replica, user_write
 from tests.history.making import archived, asked, rows_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.sources.test_files import powerless
 
 NASTY = (
     "a,b",
@@ -112,3 +111,37 @@ def test_an_address_without_a_bucket_is_refused() -> None:
     assert split_address("s3://b") == ("b", "")
     with pytest.raises(HistoryError, match="names no bucket"):
         split_address("s3:///x")
+
+
+def test_a_full_disk_is_told_with_the_option_that_names_the_archive(tmp_path: Path) -> None:
+    """Where a file does not fit beside the archive, that is where space is needed."""
+    rows = rows_of(user_write(), replica())
+    write_rows(rows, Folder(tmp_path / "probe"), "a")
+    (made,) = (tmp_path / "probe").glob("day=*/hour=*/a.parquet")
+    day, hour = (part.partition("=")[2] for part in made.parent.relative_to(tmp_path / "probe").parts)
+    full = Folder(tmp_path / "full")
+    (full.scratch(tmp_path) / f"{day}-{hour}-a.parquet.part").symlink_to("/dev/full")
+    with pytest.raises(HistoryError) as caught:
+        write_rows(rows, full, "a")
+    assert str(caught.value).endswith(
+        "No space left on device (free some space there, or name another folder with --archive)"
+    )
+
+
+def test_an_archive_that_may_not_be_read_is_not_empty() -> None:
+    """A folder of the archive that may not be listed is an error that names it, whichever of them it is."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        archive = Path(name) / "archive"
+        write_rows(rows_of(user_write(), replica()), Folder(archive), "a")
+        (made,) = archive.glob("day=*/hour=*/a.parquet")
+        for folder in (archive, made.parent.parent, made.parent):
+            mode = folder.stat().st_mode
+            folder.chmod(0)
+            with powerless(), pytest.raises(HistoryError) as caught:
+                local_copy(str(archive), lambda: None, archive)
+            folder.chmod(mode)
+            assert str(caught.value) == (
+                f"cannot read {folder} of the archive: Permission denied; change its mode, or run as a user who may"
+                " read it"
+            )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
 import os
 import subprocess
 import sys
 import tempfile
+import weakref
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from crr_monitor.sources.base import MAX_ITEM_BYTES, SourceError
-from crr_monitor.sources.files import FileSource, Seen, check_resume, open_sources
+from crr_monitor.sources.files import FileSource, Seen, check_resume, logs_in, open_sources
+from crr_monitor.sources.stream import ByteStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +60,30 @@ def test_a_folder_gives_its_logs_by_name(tmp_path: Path) -> None:
     for name in (".hidden.json", ".git/x.json", "s.sqlite", "s.sqlite-wal", "s.rejects.ndjson", "x.png", "y.gz"):
         make(tmp_path / name)
     assert names(tmp_path, tmp_path / "a" / ".." / "g.json") == wanted
+
+
+def test_a_pipe_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    """Nobody may ever write to it: it is read only when it is named itself."""
+    wanted = make(tmp_path / "a.json")
+    pipe = tmp_path / "b.json"
+    os.mkfifo(pipe)
+    assert names(tmp_path) == [wanted]
+    assert names(pipe) == [str(pipe)]
+
+
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    """The line that says so can be printed and stored, whatever the bytes are; the same of a folder that is watched."""
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.json")
+    Path(name).write_bytes(LINE)
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(folder).mkdir()
+    for asked, told in (
+        (lambda: open_sources([str(tmp_path)]), r"caf\udce9.json"),
+        (lambda: logs_in(folder), r"\udcff"),
+    ):
+        with pytest.raises(SourceError) as caught:
+            asked()
+        assert str(caught.value) == f"{tmp_path}/{told}: the name is not valid UTF-8; rename it"
 
 
 def test_what_is_excluded_is_passed_over(tmp_path: Path) -> None:
@@ -294,3 +322,17 @@ def test_memory_is_flat(tmp_path: Path, begin: bytes, between: bytes, end: bytes
     *counts, mebibytes = map(int, done.stdout.split())
     assert counts == [100_000, 100_000_000, messages]
     assert mebibytes < 50
+
+
+def test_a_closed_file_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """What was read ahead of a gzip file goes when it is closed, not with some later collection of garbage."""
+    gc.disable()
+    try:
+        stream = ByteStream(make(tmp_path / "log.json.gz", gzip.compress(LINE)))
+        known = weakref.ref(stream)
+        assert stream.read() == LINE
+        stream.close()
+        del stream
+        assert known() is None
+    finally:
+        gc.enable()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from crr_monitor.sources.base import DOCUMENTS, MAX_ITEM_BYTES, Broken, Piece
+from crr_monitor.sources.base import DOCUMENTS, MAX_ITEM_BYTES, Piece
 from crr_monitor.sources.detect import is_complete, judge
 from crr_monitor.sources.files import FileSource
+from tests.sources.pieces import bytes_of, data_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +30,6 @@ def read(path: Path, data: bytes | None = None, start: int = 0, *, follow: bool 
     return list(FileSource(str(path)).pieces(start, follow=follow))
 
 
-def data_of(pieces: list[Piece]) -> list[bytes]:
-    """Return the items' bytes of all pieces."""
-    return [data for piece in pieces for data in piece.data]
-
-
 def messages_of(pieces: list[Piece]) -> int:
     """Return how many messages ended in all pieces."""
     return sum(piece.messages for piece in pieces)
@@ -42,11 +38,6 @@ def messages_of(pieces: list[Piece]) -> int:
 def broken_of(pieces: list[Piece]) -> list[tuple[str, int, bytes]]:
     """Return reason, position and bytes of everything broken."""
     return [(one.reason, one.position, bytes_of(one)) for piece in pieces for one in piece.broken]
-
-
-def bytes_of(broken: Broken) -> bytes:
-    """Return the bytes of something broken, wherever they are kept."""
-    return broken.data if isinstance(broken.data, bytes) else b"".join(broken.data)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from crr_monitor.sources import detect, documents, lines, scan
 from crr_monitor.sources.files import FileSource
+from tests.sources.pieces import bytes_of, data_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from crr_monitor.sources.base import Broken, Piece
+    from crr_monitor.sources.base import Piece
 
 NASTY = st.text(alphabet=st.sampled_from('{}[]",:\\ \n\u00e9\U0001f600aRecords'), max_size=12)
 SCALARS = (
@@ -56,19 +57,9 @@ def read(path: Path, start: int = 0, piece_bytes: int = 1 << 20, max_items: int 
     return list(FileSource(str(path)).pieces(start, piece_bytes, max_items))
 
 
-def data_of(pieces: list[Piece]) -> list[bytes]:
-    """Return the items' bytes of all pieces."""
-    return [data for piece in pieces for data in piece.data]
-
-
 def values_of(pieces: list[Piece]) -> list[Any]:
     """Return the items of all pieces, decoded."""
     return [json.loads(data) for data in data_of(pieces)]
-
-
-def bytes_of(broken: Broken) -> bytes:
-    """Return the bytes of something broken, wherever they are kept."""
-    return broken.data if isinstance(broken.data, bytes) else b"".join(broken.data)
 
 
 def dump(value: object, indent: int | None = None) -> str:

@@ -568,6 +568,20 @@ class StoreContract:
         assert [due.record.version_id for due in store.due(now, OVERDUE, 2)] == ["v5", "v2"]
         assert store.due(now, OVERDUE, 0) == []
 
+    def test_shares_of_what_is_due(self, store: Store) -> None:
+        """With a share no source gets more of what is given, so that others are found behind very many of one."""
+        topology = Topology([config(rule()), config(rule(AUDIT), bucket="other"), config(rule(AUDIT), bucket="third")])
+        store.apply(batch_of(*versions_at(*range(130)), topology=topology))
+        late = [user_write("other", version_id=f"o{number}", at=AT + 200 + number) for number in range(3)]
+        store.apply(batch_of(*late, user_write("third", version_id="t", at=AT + 300), topology=topology))
+        store.asked([Asked(KEY, "v3", 1, AT + OVERDUE), Asked(KEY, "o1", 1, AT + OVERDUE + 1)])
+        now = AT + DAY_MS
+        names = [due.record.version_id for due in store.due(now, OVERDUE, 6, 2)]
+        assert sorted(names[:2]) == ["v0", "v3"]
+        assert names[2:] == ["o1", "o0", "t"]
+        assert [due.record.version_id for due in store.due(now, OVERDUE, 3, 2)][2:] == ["o1"]
+        assert store.due(now, OVERDUE, 0, 1) == []
+
     def test_many_are_due(self, store: Store) -> None:
         """More than one page of an index are given in their order."""
         store.apply(batch_of(*versions_at(*range(250))))

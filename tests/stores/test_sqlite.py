@@ -7,10 +7,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +21,11 @@ from crr_monitor.stores.base import Counts, Position, Query, StoreError
 from crr_monitor.stores.packed import pack
 from crr_monitor.stores.sqlite import OPEN, SqliteStore, version_hash
 from tests.factories import AT, KEY, REPLICA, SOURCE, VERSION, batch_of, evidence_of, replica, user_write
+from tests.sources.test_files import powerless
 from tests.stores.contract import everything, statuses, total, versions_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -42,6 +47,113 @@ def refusal(path: Path, **options: Any) -> str:  # noqa: ANN401 - any option of 
     return str(caught.value)
 
 
+class TestReadingAlone:
+    """Who may not write the file or its folder can read it all the same, and leaves nothing behind."""
+
+    @pytest.fixture
+    def shared(self) -> Iterator[Path]:
+        """A store in a folder that everybody may look into and only its owner may change."""
+        # Not pytest's own folder, which is closed to others.
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            path = Path(folder) / "store.db"
+            with closing(SqliteStore(path)) as store:
+                store.apply(batch_of(user_write(), positions=[Position("one", 3)]))
+            path.chmod(0o444)
+            path.parent.chmod(0o555)
+            yield path
+            path.parent.chmod(0o755)
+
+    def test_without_a_writer(self, shared: Path) -> None:
+        """A store that nobody has open is read, and no file is made beside it."""
+        with powerless(), closing(SqliteStore(shared, create=False, reading=True)) as store:
+            assert store.position("one") == Position("one", 3)
+            assert [record.key for record in store.records(Query())] == [KEY]
+        assert [file.name for file in shared.parent.iterdir()] == ["store.db"]
+
+    def test_beside_a_writer(self, shared: Path) -> None:
+        """A reader sees what a writer committed, also after the reader was opened, and the writer goes on."""
+        with closing(SqliteStore(shared)) as writer:
+            writer.apply(batch_of(positions=[Position("two", 1)]))
+            with powerless():
+                reader = SqliteStore(shared, create=False, reading=True)
+                assert reader.position("two") == Position("two", 1)
+            writer.apply(batch_of(positions=[Position("two", 2)]))
+            with powerless():
+                assert reader.position("two") == Position("two", 2)
+                reader.close()
+            writer.apply(batch_of(positions=[Position("two", 3)]))
+            assert writer.position("two") == Position("two", 3)
+
+    def test_after_a_writer_that_a_reader_outlived(self, shared: Path) -> None:
+        """Where a reader kept the writer from clearing up its log, the next reader sees all that is in it."""
+        with closing(SqliteStore(shared)) as writer:
+            writer.apply(batch_of(positions=[Position("two", 1)]))
+            with powerless():
+                reader = SqliteStore(shared, create=False, reading=True)
+        with powerless():
+            reader.position("two")
+            reader.close()
+            with closing(SqliteStore(shared, create=False, reading=True)) as store:
+                assert store.position("two") == Position("two", 1)
+
+    def test_cannot_be_changed(self, shared: Path) -> None:
+        """A change is refused, and the refusal says which right it takes."""
+        batch = batch_of(positions=[Position("two", 1)])
+        with (
+            powerless(),
+            closing(SqliteStore(shared, create=False, reading=True)) as store,
+            pytest.raises(StoreError) as caught,
+        ):
+            store.apply(batch)
+        assert str(caught.value).endswith(
+            "(to change it takes the right to write it and its folder: run as a user who has it)"
+        )
+
+    def test_changed_meanwhile(self, shared: Path) -> None:
+        """A writer that begins while a file is read that nobody had open is told at the end of the reading."""
+        with powerless():
+            store = SqliteStore(shared, create=False, reading=True)
+        with closing(SqliteStore(shared)) as writer:
+            writer.apply(batch_of(positions=[Position("two", 1)]))
+        with pytest.raises(StoreError) as caught:
+            store.close()
+        assert (
+            str(caught.value) == f"store {shared} was changed while it was read, so the answer may be wrong: ask again"
+        )
+
+    def test_log_without_an_index(self, shared: Path) -> None:
+        """A log that was copied without its index is told with who can bring it in; it is not passed over."""
+        log = Path(f"{shared}-wal")
+        log.write_bytes(b"x" * 32)
+        with powerless():
+            told = refusal(shared, create=False, reading=True)
+        assert told == (
+            f"store {shared}: what was written last is still in {log}, and to bring it in takes the right to write:"
+            " run this once as the user who writes the store"
+        )
+
+    def test_may_not_be_read(self, shared: Path) -> None:
+        """A file that may not even be read is told with its name and the cure."""
+        shared.chmod(0o400)
+        with powerless():
+            told = refusal(shared, create=False, reading=True)
+        assert (
+            told
+            == f"store {shared}: {shared} may not be read by you: run as a user, or as a member of a group, who may"
+        )
+
+    def test_older_schema(self, shared: Path) -> None:
+        """A file of an older version is not guessed at where it cannot be brought up to date."""
+        with closing(sqlite3.connect(shared)) as db:
+            db.execute("PRAGMA user_version = 1")
+        with powerless():
+            told = refusal(shared, create=False, reading=True)
+        assert told == (
+            f"{shared} was made by an older version of CRR Monitor (schema 1), and may not be written by you: restart"
+            " what writes it with this version, or run this once as its user"
+        )
+
+
 class TestOpening:
     """Which files are taken, and what a refusal says."""
 
@@ -52,6 +164,14 @@ class TestOpening:
             before = everything(store)
         with closing(SqliteStore(path)) as store:
             assert everything(store) == before
+
+    def test_empty_file_is_no_store(self, path: Path) -> None:
+        """A command that only asks does not make a store of an empty file."""
+        path.touch()
+        assert refusal(path, create=False) == (
+            f"no store at {path}: ingest something first, or name another one with --store"
+        )
+        assert path.read_bytes() == b""
 
     def test_folder_is_made(self, path: Path) -> None:
         """The folder of a new store is made."""

@@ -32,13 +32,13 @@ class Answer(Struct):
 
 
 @contextmanager
-def opened(folder: Path, work: Path, memory: str = MEMORY, threads: int | None = None) -> Iterator[Database]:
+def opened(folder: Path, work: Path, memory: str = MEMORY) -> Iterator[Database]:
     """The archive's table and view, ready to be asked; it may spill into ``work``, and touches no other file.
 
     Raises:
         HistoryError: DuckDB is missing, or the folder holds no archive.
     """
-    with connected(work, memory, threads) as database:
+    with connected(work, memory, place="TMPDIR") as database:
         database.execute(table_statement(folder))
         database.execute(view_statement())
         database.execute(coverage_statement(folder))

@@ -1,14 +1,16 @@
 """Logs of any length straight into the archive: in parallel, in bounded memory, resumable after a kill.
 
-Three stages, each made of tasks that leave a mark when they are done, so that nothing is done twice:
+Copies of which earlier runs did not see the end are taken over from the archive (:mod:`crr_monitor.history.carry`).
+Then come three stages, each made of tasks that leave a mark when they are done, so that nothing is done twice:
 
 1. *read*: a chunk of the logs is read and decoded; its evidence goes to disk, spread over partitions by version;
 2. *settle*: a partition is merged, all evidence about a version being in one of them; its copies go to disk, by
    the time of their arrival;
 3. *file*: what arrived in some hours becomes Parquet in the archive.
 
-The rules are the core's: nothing here knows what evidence means. Files get their names from what was read, so that the
-same logs read again replace what they made before.
+The rules are the core's: nothing here knows what evidence means. The records that most logs consist of take a short
+way through all three (:mod:`crr_monitor.history.usual`, :mod:`crr_monitor.history.settle`). Files get their names from
+what was read, so that the same logs read again replace what they made before.
 """
 
 from __future__ import annotations
@@ -23,42 +25,27 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
-from crr_monitor.core.archive import all_rows, arrival, latest_event, partition_of
-from crr_monitor.core.merge import merge
-from crr_monitor.core.status import derive
-from crr_monitor.core.topology import BucketConfig, Topology
-from crr_monitor.history.driver import HistoryError, connected
-from crr_monitor.history.layout import ENDING, open_target
-from crr_monitor.history.reading import Kept, open_logs, read_usual
-from crr_monitor.history.s3 import Reach
-from crr_monitor.history.spill import Packed, Spill, block_bytes, number_of, read_blocks, slot_of
-from crr_monitor.history.usual import (
-    MEMORY,
-    Settler,
-    Taker,
-    classes_of,
-    select_settled,
-)
-from crr_monitor.history.write import SEPARATOR, Written, copy_to, line_of, select_text
-from crr_monitor.process.collect import collect
+from crr_monitor.history.carry import Looked, look
+from crr_monitor.history.driver import HistoryError
+from crr_monitor.history.stages import NEWEST, Done, Plan, file_slot, read, settle
 from crr_monitor.process.reading import GC_THRESHOLD
-from crr_monitor.sources.objects import Found
 from crr_monitor.sources.rejects import RejectFile, read_rejects
-from crr_monitor.stores.base import Counts
-from crr_monitor.stores.packed import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from crr_monitor.core.evidence import Evidence
-    from crr_monitor.stores.base import VersionKey
+    from crr_monitor.core.topology import Topology
+    from crr_monitor.history.s3 import Reach
+    from crr_monitor.sources.objects import Found
+
 
 Stage: TypeAlias = Literal["read", "settle", "file"]
 STAGES: tuple[Stage, ...] = ("read", "settle", "file")
@@ -69,49 +56,15 @@ CHUNK_BYTES = 12 << 20
 PARTITION_BYTES = 24 << 20
 """Raw bytes of compressed logs whose evidence one partition holds, about."""
 
-SETTLE_BYTES = 48 << 20
-"""Packed evidence that is merged at once; a larger partition is merged in several passes over it."""
-
-TEXT_BYTES = 16 << 20
-"""Text of rows that is kept in memory before it is written."""
-
 MAX_PARTITIONS = 2_048
-USUAL = ".usual"
-PARALLEL_BYTES = 16 << 20
-FILE_MEMORY = "256MB"
 
+FORMAT = 2
+"""Of what the stages leave for each other: what another version left is not taken up."""
+
+PARALLEL_BYTES = 16 << 20
 _PLAN = "plan.json"
 _STAMP = re.compile(r"_(\d{8}T\d{4}Z)_[^/]*$")
 """The time in the name of a CloudTrail log (User Guide, "CloudTrail log file name format")."""
-
-
-class Plan(Struct, frozen=True):
-    """What is to be done, decided once: a run that goes on after a kill goes on with this."""
-
-    archive: str
-    reach: Reach
-    topology: tuple[BucketConfig, ...]
-    chunks: tuple[tuple[Found, ...], ...]
-    partitions: int
-    name: str
-
-
-class Done(Struct):
-    """What a task did; what the marks hold, and with all of them added what a run did."""
-
-    counts: Counts = field(default_factory=Counts)
-    newest: int = 0
-    rows: int = 0
-    files: int = 0
-    slots: set[str] = field(default_factory=set)
-
-    def add(self, other: Done) -> None:
-        """Add another task's."""
-        self.counts.add(other.counts)
-        self.newest = max(self.newest, other.newest)
-        self.rows += other.rows
-        self.files += other.files
-        self.slots |= other.slots
 
 
 class Progress(Struct, frozen=True):
@@ -168,7 +121,7 @@ def run(
         RejectError: the reject file cannot be written.
     """
     with _whole(work), ExitStack() as stack:
-        folder = work / plan.name
+        folder = work / f"{plan.name}-{FORMAT}"
         folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_alone(folder))
         for stage in STAGES:
@@ -178,9 +131,12 @@ def run(
             size = sum(log.size for chunk in plan.chunks for log in chunk)
             processes = (os.cpu_count() or 1) if size >= PARALLEL_BYTES else 1
         with _pool(processes) as submit:
+            names = tuple(log.name for chunk in plan.chunks for log in chunk)
+            look(Looked(plan.archive, plan.reach, names, plan.name), folder, plan.partitions)
             total = Done()
             total.add(_run_stage("read", range(len(plan.chunks)), folder, submit, progress))
             _keep_rejects(folder, rejects)
+            _write_mark(folder / NEWEST, b"%d" % total.newest)
             settled = _run_stage("settle", range(plan.partitions), folder, submit, progress)
             filed = _run_stage("file", sorted(settled.slots), folder, submit, progress)
         total.add(filed)
@@ -267,10 +223,16 @@ def _end_with_parent() -> None:
 def _do(task: tuple[Stage, int | str, Path]) -> Done:
     """Do one task, and mark it."""
     stage, name, folder = task
-    plan = msgspec.json.decode((folder / _PLAN).read_bytes(), type=Plan)
+    plan = _plan(folder / _PLAN, (folder / _PLAN).stat().st_mtime_ns)
     done = _TASKS[stage](plan, folder, name)
     _write_mark(folder / stage / f"{name}.done", msgspec.json.encode(done))
     return done
+
+
+@lru_cache(maxsize=1)
+def _plan(path: Path, written: int) -> Plan:  # noqa: ARG001 - a plan of another time is another one
+    """The plan: of months of logs it takes a while to read, for each of many tasks."""
+    return msgspec.json.decode(path.read_bytes(), type=Plan)
 
 
 def _write_mark(path: Path, body: bytes) -> None:
@@ -280,38 +242,6 @@ def _write_mark(path: Path, body: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
-
-
-# ------------------------------------------------------------------- 1. read
-
-
-def _read(plan: Plan, folder: Path, number: int) -> Done:
-    for left in (folder / "read").glob(f"{number}-*"):  # of an attempt that was killed
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
-    topology = Topology(plan.topology)
-    classes = classes_of(topology)
-    sources = open_logs(plan.chunks[number], plan.reach)
-    rejects = RejectFile(folder / "read" / f"{number}-rejects.ndjson")
-    keep = Kept(Spill(folder / "read", str(number), plan.partitions), rejects)
-    try:
-        if classes is None:
-            keep.read(sources, topology)
-        else:
-            work, lines = folder / "read" / f"{number}-work", folder / "read" / f"{number}-lines"
-            with connected(work, MEMORY, threads=1) as database:
-                taker = Taker(database, classes, plan.partitions, lines)
-                read_usual(sources, topology, taker, lines, keep)
-                keep.newest = max(keep.newest, taker.save(folder / "read" / f"{number}-0{USUAL}"))
-            lines.unlink()
-            shutil.rmtree(work, ignore_errors=True)
-        keep.spill.flush()
-        rejects.sync()
-    finally:
-        rejects.close()
-    return Done(keep.counts, keep.newest)
 
 
 def _keep_rejects(folder: Path, to: Path) -> None:
@@ -334,144 +264,5 @@ def _keep_rejects(folder: Path, to: Path) -> None:
     _write_mark(mark, b"")
 
 
-# ----------------------------------------------------------------- 2. settle
-
-
-def _settle(plan: Plan, folder: Path, partition: int) -> Done:
-    for left in (folder / "file").glob(f"*/{_usual_name(partition)}-*"):  # of an attempt that was killed
-        left.unlink()
-    parts = sorted((folder / "read").glob("*.part"))
-    usual = sorted((folder / "read").glob(f"*{USUAL}"))
-    newest = _newest(folder)
-    text = _Text(folder / "file", partition)
-    passes = -(-block_bytes(parts, partition) // SETTLE_BYTES)
-    if not usual:
-        for one in range(passes):
-            _settle_pass({}, read_blocks(parts, partition), newest, text, _Mine(plan.partitions, passes, one))
-        return Done(slots=text.close())
-    topology = Topology(plan.topology)
-    work = folder / "settle" / f"{partition}.work"
-    with connected(work, MEMORY, threads=1) as database:
-        settler = Settler(database, topology, usual, partition)
-        for block in read_blocks(parts, partition):
-            settler.know([(key, version_id) for key, version_id, _ in block], work.with_suffix(".known"))
-        slots = settler.settle(folder / "file", _usual_name(partition))
-        for one in range(max(passes, 1)):
-            mine = _Mine(plan.partitions, passes, one)
-            known: dict[VersionKey, Evidence] = {}
-            collect((each for each in settler.others() if mine.takes(each.version_id)), topology, known)
-            _settle_pass({**known}, read_blocks(parts, partition), newest, text, mine)
-    shutil.rmtree(work, ignore_errors=True)
-    return Done(slots=slots | text.close())
-
-
-def _usual_name(partition: int) -> str:
-    return f"usual-{partition}"
-
-
-def _newest(folder: Path) -> int:
-    """The latest time of all that was read, in milliseconds."""
-    marks = (folder / "read").glob("*.done")
-    return max((msgspec.json.decode(mark.read_bytes(), type=Done).newest for mark in marks), default=0)
-
-
-class _Mine(Struct, frozen=True):
-    """Which versions of a partition a pass takes: they have the same remainder, so the quotient spreads them."""
-
-    partitions: int
-    passes: int
-    number: int
-
-    def takes(self, version_id: str) -> bool:
-        return self.passes <= 1 or number_of(version_id) // self.partitions % self.passes == self.number
-
-
-def _settle_pass(
-    known: dict[VersionKey, bytes | Evidence],
-    blocks: Iterator[list[Packed]],
-    newest: int,
-    text: _Text,
-    mine: _Mine,
-) -> None:
-    for block in blocks:
-        for key, version_id, body in block:
-            if not mine.takes(version_id):
-                continue
-            version = (key, version_id)
-            old = known.get(version)
-            if old is None:
-                known[version] = body
-            elif old != body:
-                known[version] = merge(_evidence(version, old), unpack(key, version_id, body))
-    for version, what in known.items():
-        record = derive(_evidence(version, what))
-        for row in all_rows(record, newest, "open"):
-            day, hour = partition_of(arrival(row, latest_event(row)))
-            text.add(slot_of(day, hour), f"{hour}{SEPARATOR}{line_of(row)}")
-
-
-def _evidence(version: tuple[str, str], what: bytes | Evidence) -> Evidence:
-    return unpack(*version, what) if isinstance(what, bytes) else what
-
-
-class _Text:
-    """Lines by slot, in files ``SLOT/PARTITION.txt``."""
-
-    def __init__(self, folder: Path, partition: int) -> None:
-        self._folder = folder
-        self._partition = partition
-        self._slots: dict[str, list[str]] = {}
-        self._begun: set[str] = set()
-        self._bytes = 0
-
-    def add(self, slot: str, line: str) -> None:
-        self._slots.setdefault(slot, []).append(line)
-        self._bytes += len(line)
-        if self._bytes >= TEXT_BYTES:
-            self._write()
-
-    def _write(self) -> None:
-        for slot, lines in self._slots.items():
-            folder = self._folder / slot
-            folder.mkdir(exist_ok=True)
-            mode = "a" if slot in self._begun else "w"
-            with (folder / f"{self._partition}.txt").open(mode, encoding="utf-8", newline="") as file:
-                file.writelines(lines)
-            self._begun.add(slot)
-        self._slots, self._bytes = {}, 0
-
-    def close(self) -> set[str]:
-        """Write the rest; gives the slots."""
-        self._write()
-        for slot in self._begun:
-            with (self._folder / slot / f"{self._partition}.txt").open("rb") as file:
-                os.fsync(file.fileno())
-        return self._begun
-
-
-# ------------------------------------------------------------------- 3. file
-
-
-def _file(plan: Plan, folder: Path, slot: str) -> Done:
-    target = open_target(plan.archive, plan.reach.client)
-    written = Written()
-    day = slot[: len("2026-11-22")]
-    texts = sorted((folder / "file" / slot).glob("*.txt"))
-    usual = sorted((folder / "file" / f"slot={slot}").glob("*"))
-    work = folder / "file" / f"{slot}.work"
-    work.mkdir(exist_ok=True)
-    rows = [select_text(texts, hour=True)] if texts else []
-    rows += [select_settled(usual, _newest(folder))] if usual else []
-    with connected(work, FILE_MEMORY, threads=1) as database:
-        database.execute(f"CREATE TEMP TABLE rows AS {' UNION ALL '.join(rows)}")
-        hours = database.execute("SELECT DISTINCT hour FROM rows ORDER BY hour").fetchall()
-        for (hour,) in hours:
-            made = target.scratch(work) / f"{day}-{hour}-{plan.name}{ENDING}.part"
-            written.rows += copy_to(database, f"SELECT * EXCLUDE (hour) FROM rows WHERE hour = '{hour}'", made)
-            target.put(made, day, hour, plan.name + ENDING)
-            written.files += 1
-    return Done(rows=written.rows, files=written.files)
-
-
-_TASKS: dict[Stage, Callable[[Plan, Path, Any], Done]] = {"read": _read, "settle": _settle, "file": _file}
-__all__ = ["Done", "Plan", "Progress", "in_order_of_time", "make_plan", "open_logs", "run"]
+_TASKS: dict[Stage, Callable[[Plan, Path, Any], Done]] = {"read": read, "settle": settle, "file": file_slot}
+__all__ = ["Done", "Plan", "Progress", "in_order_of_time", "make_plan", "run"]

@@ -104,21 +104,38 @@ def of_logs(names: Iterable[str]) -> list[Stretch]:
     """
     found: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for name in names:
-        log = _LOG.search(name)
-        if log is None:
-            continue
-        account, region, year, month, day, hour, minute = log.groups()
-        try:
-            until, _ = parse_time(f"{year}-{month}-{day}T{hour}:{minute}:00Z")
-        except ValueError:
-            continue  # a name that only looks like one
-        found.setdefault((account, region), []).append((until - DELIVERY_MS, until))
+        told = _told_by_name(name)
+        if told is not None:
+            place, until = told
+            found.setdefault(place, []).append((until - DELIVERY_MS, until))
     return [
         piece
         for (account, region), intervals in sorted(found.items())
         for since, until in joined(intervals)
         for piece in by_day(Stretch("", "CloudTrail logs", "logs", "watched", since, until, account, region))
     ]
+
+
+def _told_by_name(name: str) -> tuple[tuple[str, str], int] | None:
+    """Account and Region of a log, and when it was delivered (milliseconds), if it has CloudTrail's name."""
+    log = _LOG.search(name)
+    if log is None:
+        return None
+    account, region, year, month, day, hour, minute = log.groups()
+    try:
+        until, _ = parse_time(f"{year}-{month}-{day}T{hour}:{minute}:00Z")
+    except ValueError:  # a name that only looks like one
+        return None
+    return (account, region), until
+
+
+def time_of_logs(names: Iterable[str]) -> tuple[int, int] | None:
+    """From when to when logs have events (milliseconds), by their names; ``None`` if one of them does not tell."""
+    told = [_told_by_name(name) for name in names]
+    times = [each[1] for each in told if each is not None]
+    if not times or len(times) < len(told):
+        return None
+    return min(times) - DELIVERY_MS, max(times)
 
 
 def save_logs(names: Iterable[str], target: Target) -> None:

@@ -17,12 +17,22 @@ if TYPE_CHECKING:
 BATCH_ROWS = 50_000
 """Rows that are written at once: some 20 MB of text."""
 
+CATCH_UP_RECORDS = 500
+"""Records of the backlog in one transaction, so that nobody who waits for the writer waits long."""
+
 
 class Outbox(Protocol):
     """A store that feeds the archive: :class:`crr_monitor.stores.sqlite.SqliteStore`."""
 
     def archive_as(self, name: str | None) -> str | None:
         """Switch archiving on or off."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is a backlog of records that settled before archiving was on."""
+
+    def catch_up(self, limit: int) -> bool:
+        """Have rows of the next records of the backlog wait; whether more is left."""
 
     def outbox(self, limit: int) -> list[ArchiveRow]:
         """The first rows that wait."""
@@ -61,10 +71,10 @@ class Archiver:
     @property
     def enough(self) -> bool:
         """Whether a file of good size could be written."""
-        return self._store.waiting() >= BATCH_ROWS
+        return self._store.waiting() >= BATCH_ROWS or self._store.behind
 
-    def drain(self, batch_rows: int = BATCH_ROWS) -> Written:
-        """Write all that waits.
+    def drain(self, batch_rows: int = BATCH_ROWS, *, backlog: bool = True) -> Written:
+        """Write all that waits and, with ``backlog``, what had settled before the store fed an archive.
 
         Files are named by the store and the first row in them, and lie where their rows were recorded: what was written
         and not yet forgotten when the process was killed is written once more, into the same files.
@@ -74,11 +84,16 @@ class Archiver:
             StoreError: the store refuses.
         """
         total = Written()
-        while rows := self._store.outbox(batch_rows):
+        while rows := self._next(batch_rows, backlog=backlog):
             name = f"{self.name}-{rows[0].revision:012d}"
             total.add(write_rows(rows, self._target, name, _recorded))
             self._store.archived(rows[-1].revision)
         return total
+
+    def _next(self, batch_rows: int, *, backlog: bool) -> list[ArchiveRow]:
+        while backlog and self._store.waiting() < batch_rows and self._store.catch_up(CATCH_UP_RECORDS):
+            pass
+        return self._store.outbox(batch_rows)
 
 
 def _recorded(row: ArchiveRow) -> int:

@@ -171,6 +171,20 @@ def open_target(where: str, s3: Callable[[], Any]) -> Target:
     return Folder(Path(where))
 
 
+def _check_readable(folder: Path) -> None:
+    """What may not be listed would be passed over in silence, and an answer without it would be wrong."""
+
+    def fail(error: OSError) -> None:
+        message = (
+            f"cannot read {error.filename} of the archive: {error.strerror}; change its mode, or run as a user who may"
+            " read it"
+        )
+        raise HistoryError(message) from error
+
+    for _, folders, _ in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if name.startswith(("day=", "hour="))]
+
+
 def local_copy(where: str, s3: Callable[[], Any], cache: Path, first: str = "", last: str = "9") -> Path:
     """The folder to read the archive from: itself, or what was downloaded of a bucket into ``cache``.
 
@@ -178,7 +192,7 @@ def local_copy(where: str, s3: Callable[[], Any], cache: Path, first: str = "", 
     cache has already is not fetched again.
 
     Raises:
-        HistoryError: there is no archive, or nothing in it.
+        HistoryError: there is no archive, nothing in it, or not all of it may be read.
     """
     if where.startswith(S3):
         source = Prefix(s3(), *split_address(where))
@@ -195,6 +209,7 @@ def local_copy(where: str, s3: Callable[[], Any], cache: Path, first: str = "", 
         if not folder.is_dir():
             message = f"no archive at {where}: `crr-monitor ingest --archive {where} SOURCE...` makes one"
             raise HistoryError(message)
+        _check_readable(folder)
     if next(folder.glob(PATTERN), None) is None:
         message = f"the archive {where} is empty: nothing has settled yet, or it was written elsewhere"
         raise HistoryError(message)

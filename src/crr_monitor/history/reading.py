@@ -1,15 +1,13 @@
-"""Logs as the backfill reads them: what is usual in CloudTrail logs goes to SQL, all else through the decoder."""
+"""Logs as the backfill reads them: usual records of CloudTrail logs become lines, the rest is decoded."""
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import Raw, Struct, field
+from msgspec import Struct, field
 
-from crr_monitor.history.spill import Spill
-from crr_monitor.history.usual import MAX_DOCUMENT_BYTES, Taker, UnusualError, records_of
+from crr_monitor.history.spill import Spill, write_part
 from crr_monitor.process.gather import Gatherer
 from crr_monitor.process.reading import read_here
 from crr_monitor.sources.base import MAX_ITEM_BYTES, PIECE_BYTES, PIECE_ITEMS, Piece
@@ -19,15 +17,29 @@ from crr_monitor.sources.objects import SCHEME, Found, ObjectSource, object_sour
 from crr_monitor.sources.rejects import RejectFile
 from crr_monitor.stores.base import Counts
 
+try:
+    from zlib_ng import zlib_ng as deflate
+except ImportError:  # where it was not installed with the extra: the same, in twice the time
+    import zlib as deflate  # type: ignore[no-redef]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from crr_monitor.core.topology import Topology
     from crr_monitor.history.s3 import Reach
+    from crr_monitor.history.usual import Usual
     from crr_monitor.process.gather import Gathered
 
-DOCUMENTS_BYTES = 8 << 20
-"""CloudTrail logs, uncompressed, that DuckDB reads at once."""
+MAX_DOCUMENT_BYTES = 16 << 20
+"""The longest log whose records are all in memory at once; CloudTrail's are shorter."""
+
+_GZIP = 16 + deflate.MAX_WBITS
+_SIZE_BYTES = 4
+"""A gzip file ends in the size of its content, modulo 2^32 (RFC 1952)."""
+
+LINES = ".lines"
+PART_LINES = 100_000
+"""Lines that are gathered before a part is written."""
 
 
 class Kept(Struct):
@@ -54,35 +66,50 @@ class Kept(Struct):
         self.newest = max(self.newest, batch.newest or 0)
 
 
-class _Document(Struct, frozen=True):
-    """A CloudTrail log, and its records."""
+class Lines:
+    """Writes the lines of usual records as parts ``NAME-0.lines``, ``NAME-1.lines`` ... into a folder."""
 
-    source: Resumable
-    data: bytes
-    records: list[Raw]
+    def __init__(self, usual: Usual, folder: Path, name: str) -> None:
+        self.usual = usual
+        self._folder = folder
+        self._name = name
+        self._parts = 0
+        self._lines = 0
 
-    def piece(self, records: Sequence[bytes | Raw] | None = None) -> Piece:
-        """The log with some of its records, or all of it."""
-        some = self.data if records is None else b'{"Records":[' + b",".join(map(bytes, records)) + b"]}"
-        return Piece([some], [0], 1, len(some), len(self.data), [], done=True)
+    def add(self, lines: int) -> None:
+        """So many lines were made; a part is written once there are enough."""
+        self._lines += lines
+        if self._lines >= PART_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is left as a part, durably."""
+        if self._lines:
+            write_part(self._folder / f"{self._name}-{self._parts}{LINES}", self.usual.give())
+            self._parts += 1
+            self._lines = 0
 
 
-def read_usual(sources: Sequence[Resumable], topology: Topology, taker: Taker, lines: Path, keep: Kept) -> None:
-    """Read sources; the usual records of CloudTrail logs go to ``taker``, all others to ``keep``."""
-    documents: list[_Document] = []
-    size = 0
+def read_usual(sources: Sequence[Resumable], topology: Topology, lines: Lines, keep: Kept) -> None:
+    """Read sources; the usual records of CloudTrail logs go to ``lines``, all others to ``keep``."""
+    gatherer = Gatherer(topology)
     for source in sources:
         data = _document(source)
-        records = records_of(data) if data is not None and len(data) <= MAX_DOCUMENT_BYTES else None
-        if data is None or records is None:
+        taken = lines.usual.take(data) if data is not None and len(data) <= MAX_DOCUMENT_BYTES else None
+        if data is None or taken is None:
             keep.read([source], topology)
             continue
-        documents.append(_Document(source, data, records))
-        size += len(data)
-        if size >= DOCUMENTS_BYTES:
-            _take_documents(documents, topology, taker, lines, keep)
-            documents, size = [], 0
-    _take_documents(documents, topology, taker, lines, keep)
+        total, others = taken
+        lines.add(total - len(others))
+        keep.counts.add(Counts(events=total - len(others)))
+        some = b'{"Records":[' + b",".join(others) + b"]}"
+        piece = Piece([some], [0], 1, len(some), len(data), [], done=True)
+        gatherer.take(source, piece, resumable=False)  # its place would be looked up, and is not kept here
+        if gatherer.enough:
+            keep.take(gatherer.give())
+    keep.take(gatherer.give())
+    lines.flush()
+    keep.newest = max(keep.newest, lines.usual.newest)
 
 
 def _document(source: Resumable) -> bytes | None:
@@ -94,29 +121,6 @@ def _document(source: Resumable) -> bytes | None:
     return None
 
 
-def _take_documents(documents: list[_Document], topology: Topology, taker: Taker, lines: Path, keep: Kept) -> None:
-    if not documents:
-        return
-    with lines.open("wb") as file:
-        for number, document in enumerate(documents):
-            file.writelines((b'{"n":%d,"log":' % number, document.data, b"}\n"))
-    gatherer = Gatherer(topology)
-    total = sum(len(document.records) for document in documents)
-    try:
-        others = taker.take(total)
-    except UnusualError:
-        for document in documents:
-            gatherer.take(document.source, document.piece())
-    else:
-        left: dict[int, list[Raw]] = {}
-        for number, index in others:
-            left.setdefault(number, []).append(documents[number].records[index])
-        for number, document in enumerate(documents):
-            gatherer.take(document.source, document.piece(left.get(number, [])))
-        keep.counts.add(Counts(events=total - len(others)))
-    keep.take(gatherer.give())
-
-
 def open_logs(logs: Sequence[Found], reach: Reach) -> list[Resumable]:
     """Files and objects, in their order."""
     objects = [log for log in logs if log.name.startswith(SCHEME)]
@@ -126,6 +130,11 @@ def open_logs(logs: Sequence[Found], reach: Reach) -> list[Resumable]:
 
 class _Log(FileSource):
     """A file that is mostly what CloudTrail writes: gzip, one document on one line, read in one go."""
+
+    def __init__(self, name: str) -> None:
+        """Take a path that was found; whether it can be read is seen when it is."""
+        self.name = name
+        self._regular = True
 
     def pieces(
         self, start: int = 0, piece_bytes: int = PIECE_BYTES, max_items: int = PIECE_ITEMS, *, follow: bool = False
@@ -149,9 +158,14 @@ def _inflated(name: str) -> bytes | None:
     """What is in a gzip file that is whole, where it is one line, may be a JSON object, and fits into memory."""
     try:
         raw = Path(name).read_bytes()
-        inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        data = inflate.decompress(raw, MAX_ITEM_BYTES)
-    except (OSError, zlib.error):
+        size = int.from_bytes(raw[-_SIZE_BYTES:], "little")
+        if not 0 < size <= MAX_ITEM_BYTES:
+            return None
+        inflate = deflate.decompressobj(_GZIP)
+        # With the size that the file ends in, memory is taken once; if that is not true, the long way sees it.
+        data = inflate.decompress(raw, size)
+        more = b"" if inflate.eof else inflate.decompress(inflate.unconsumed_tail, 1)
+    except (OSError, deflate.error):  # type: ignore[misc]  # declared as an object, and is a class
         return None  # the long way tells what is wrong with it
-    whole = inflate.eof and not inflate.unused_data and data.startswith(b"{") and b"\n" not in data
+    whole = inflate.eof and not more and not inflate.unused_data and data.startswith(b"{") and b"\n" not in data
     return data if whole else None

@@ -16,8 +16,9 @@ from crr_monitor.core.times import format_time, to_milliseconds
 from crr_monitor.history.ask import plain
 from crr_monitor.history.driver import HistoryError, text
 from crr_monitor.history.evidence import Sights, places_of
-from crr_monitor.history.queries import LAG_STEP, PAIR, QUANTILES, SLA_SECONDS, quantiles, verdict
-from crr_monitor.history.views import RESOLVED, Span, quick_ordinary, quick_statements, timestamp
+from crr_monitor.history.queries import PAIR, QUANTILES, SLA_SECONDS, quantiles, verdict
+from crr_monitor.history.tallies import CHOSEN, LAGS, TALLIES, prepare
+from crr_monitor.history.views import Span, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,14 +29,10 @@ if TYPE_CHECKING:
 STEPS = ((0.999, "99.9 % or more"), (0.98, "98 to 99.9 %"), (0.95, "95 to 98 %"), (0.0, "below 95 %"))
 """The steps of the S3 Replication Time Control SLA: lower end of the attained share, and the step's name."""
 
-PASS_ROWS = 16_000_000
-"""Rows whose ids are gathered at once when copies with several rows are looked for: they take 600 MB at most."""
-
 SHOWN_PAIRS = 10
 """How many pairs are named to who asked for one that is not there."""
 
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
-_PLACES = "source_account, source_region, source_bucket, destination_account, destination_region, destination_bucket"
 _FAILED = "(status = 'FAILED' OR (status = 'COMPLETED' AND repaired))"
 
 Pair = tuple[str | None, str | None]
@@ -95,7 +92,7 @@ def build(database: Database, wanted: Wanted, coverage: Sequence[Stretch] = ()) 
     if wanted.as_of <= wanted.span.since:
         message = f"the month {wanted.month} has not begun: name one that has"
         raise HistoryError(message)
-    _prepare(database, wanted)
+    prepare(database, wanted.span, wanted.condition, wanted.rpo_seconds)
     pairs = _pairs(database, wanted)
     if wanted.pairs and not pairs:
         raise HistoryError(_no_such_pair(database, wanted))
@@ -126,51 +123,6 @@ def _no_such_pair(database: Database, wanted: Wanted) -> str:
     there = ", ".join(names) + (" and others" if len(rows) > SHOWN_PAIRS else "")
     asked = ", ".join(":".join(pair) for pair in wanted.pairs)
     return f"no copy of {asked} in {wanted.month} is in the archive" + (f": there are {there}" if there else "")
-
-
-def _prepare(database: Database, wanted: Wanted) -> None:
-    """One table of tallies, from which most figures are sums, and one of lags."""
-    arrived = wanted.span.arrived
-    counted = database.execute(f"SELECT count(*) FROM archive WHERE {arrived}").fetchone()
-    passes = 1
-    while counted and counted[0] > passes * PASS_ROWS:
-        passes *= 2
-    # Of nearly all copies nothing else has to be asked: within every RPO, with all times, and of one row.
-    ordinary = (
-        "status = 'COMPLETED' AND NOT repaired AND state = 'settled' AND written_at IS NOT NULL"
-        f" AND replicated_at IS NOT NULL AND lag_seconds <= {min(SLA_SECONDS, wanted.rpo_seconds)}"
-    )
-    for statement in quick_statements(arrived, passes, ordinary):
-        database.execute(statement)
-    chosen = f"{wanted.span.counted} AND {wanted.condition}"
-    database.execute(f"CREATE OR REPLACE TEMP VIEW apart AS SELECT * FROM {RESOLVED} WHERE {chosen}")
-    hours = "epoch_ms(counted_at) // 3600000 AS counted_hour, epoch_ms(replicated_at) // 3600000 AS arrived_hour"
-    counts = f"SELECT {_PLACES}, operation, {hours}, {LAG_STEP} AS lag_step, size, lag_seconds"
-    # Each column to group by takes its time a hundred million times, so there is none too many.
-    database.execute(
-        f"CREATE OR REPLACE TEMP TABLE counted AS SELECT {_PLACES}, operation, counted_hour, arrived_hour,"
-        " counted_hour // 24 AS counted_day, lag_step, count(*) AS n, sum(coalesce(size, 0)) AS bytes,"
-        f" max(lag_seconds) AS longest FROM ({counts} FROM ({quick_ordinary(arrived, ordinary)}) WHERE {chosen})"
-        f" GROUP BY GROUPING SETS (({_PLACES}, operation, counted_hour, arrived_hour),"
-        f" ({PAIR}, operation, counted_day, lag_step))"
-    )
-    database.execute(
-        f"CREATE OR REPLACE TEMP TABLE tallies AS WITH sums AS (SELECT {_PLACES}, operation, status, repaired,"
-        f" reason_code, {verdict(SLA_SECONDS)} AS sla, {verdict(wanted.rpo_seconds)} AS rpo,"
-        f" written_at IS NULL AS unseen, {hours}, count(*) AS n, sum(coalesce(size, 0)) AS bytes,"
-        " min(failed_at) AS first_failed, max(failed_at) AS last_failed FROM apart GROUP BY ALL"
-        f" UNION ALL SELECT {_PLACES}, operation, 'COMPLETED', false, NULL, 'within', 'within', false, counted_hour,"
-        " arrived_hour, n, bytes, NULL, NULL FROM counted WHERE counted_hour IS NOT NULL)"
-        " SELECT * EXCLUDE (counted_hour, arrived_hour), make_timestamp_ms(counted_hour * 3600000) AS hour,"
-        " make_timestamp_ms(arrived_hour * 3600000) AS arrived FROM sums"
-    )
-    database.execute(
-        f"CREATE OR REPLACE TEMP TABLE lags AS SELECT {PAIR}, CAST(counted_at AS DATE) AS day,"
-        f" {LAG_STEP} AS lag_step, count(*) AS n, max(lag_seconds) AS longest FROM apart"
-        " WHERE lag_seconds IS NOT NULL AND operation = 'put' GROUP BY ALL"
-        f" UNION ALL SELECT {PAIR}, CAST(make_timestamp_ms(counted_day * 86400000) AS DATE), lag_step, n, longest"
-        " FROM counted WHERE counted_day IS NOT NULL AND operation = 'put'"
-    )
 
 
 def _rows(database: Database, sql: str) -> list[dict[str, Any]]:
@@ -214,7 +166,7 @@ def _region_pairs(database: Database) -> list[dict[str, Any]]:
     places = "source_account, source_region, destination_region"
     rows = _rows(
         database,
-        f"SELECT {places}, sum(n) AS copies, sum(bytes) AS bytes, {_sums(_VERDICTS, 'sla')} FROM tallies"
+        f"SELECT {places}, sum(n) AS copies, sum(bytes) AS bytes, {_sums(_VERDICTS, 'sla')} FROM {TALLIES}"
         f" WHERE operation = 'put' GROUP BY {places} ORDER BY {places}",
     )
     names = ("source_account", "source_region", "destination_region", "copies", "bytes")
@@ -231,9 +183,9 @@ def _pairs(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
         " max(destination_account) AS destination_account, max(destination_region) AS destination_region,"
         f" sum(n) AS copies, sum(bytes) AS bytes, {_sums(_STATUSES, 'status')}, {_sums(_VERDICTS, 'sla')},"
         + ", ".join(f" coalesce(sum(n) FILTER (rpo = '{name}'), 0) AS rpo_{name}" for name in _VERDICTS)
-        + f" FROM tallies GROUP BY {PAIR}, operation ORDER BY {PAIR}, operation DESC",
+        + f" FROM {TALLIES} GROUP BY {PAIR}, operation ORDER BY {PAIR}, operation DESC",
     )
-    counts = f"SELECT {PAIR}, lag_step, sum(n) AS n, max(longest) AS longest FROM lags GROUP BY {PAIR}, lag_step"
+    counts = f"SELECT {PAIR}, lag_step, sum(n) AS n, max(longest) AS longest FROM {LAGS} GROUP BY {PAIR}, lag_step"
     lags = {_pair(row): row for row in _rows(database, quantiles(PAIR, counts))}
     minutes = {_pair(row): row["minutes"] for row in _rows(database, _missed_minutes(wanted))}
     failures: dict[Pair, list[dict[str, Any]]] = defaultdict(list)
@@ -285,7 +237,7 @@ def _failures() -> str:
         " coalesce(sum(n) FILTER (status = 'COMPLETED'), 0) AS replicated_later,"
         " coalesce(sum(n) FILTER (status = 'FAILED'), 0) AS still_failed, sum(bytes) AS bytes,"
         " min(first_failed) AS first_failed_at, max(last_failed) AS last_failed_at"
-        f" FROM tallies WHERE {_FAILED} GROUP BY {PAIR}, {reason} ORDER BY {PAIR}, failed DESC, reason"
+        f" FROM {TALLIES} WHERE {_FAILED} GROUP BY {PAIR}, {reason} ORDER BY {PAIR}, failed DESC, reason"
     )
 
 
@@ -298,7 +250,7 @@ def _missed_minutes(wanted: Wanted) -> str:
     end = f"least(coalesce(replicated_at, {last}), {last})"
     return (
         f"WITH late AS (SELECT {PAIR}, counted_at + INTERVAL '{wanted.rpo_seconds}' SECOND AS begins, {end} AS ends"
-        f" FROM apart WHERE operation = 'put' AND ({verdict(wanted.rpo_seconds)}) = 'missed'),"
+        f" FROM {CHOSEN} WHERE operation = 'put' AND ({verdict(wanted.rpo_seconds)}) = 'missed'),"
         f" ordered AS (SELECT *, max(ends) OVER (PARTITION BY {PAIR} ORDER BY begins, ends"
         " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM late WHERE ends > begins)"
         f" SELECT {PAIR}, round(sum(greatest(date_diff('millisecond', greatest(begins, coalesce(before, begins)),"
@@ -308,7 +260,7 @@ def _missed_minutes(wanted: Wanted) -> str:
 
 def _lag_by_day() -> str:
     return quantiles(
-        f"{PAIR}, day", f"SELECT {PAIR}, day, lag_step, sum(n) AS n, max(longest) AS longest FROM lags GROUP BY ALL"
+        f"{PAIR}, day", f"SELECT {PAIR}, day, lag_step, sum(n) AS n, max(longest) AS longest FROM {LAGS} GROUP BY ALL"
     )
 
 
@@ -321,8 +273,8 @@ def _backlog(database: Database, wanted: Wanted) -> list[dict[str, Any]]:
     until = timestamp(min(wanted.as_of, wanted.span.until))
     rows = _rows(
         database,
-        f"WITH steps AS (SELECT {PAIR}, hour, n FROM tallies WHERE {open_} UNION ALL"
-        f" SELECT {PAIR}, greatest(arrived, hour) AS hour, -n FROM tallies"
+        f"WITH steps AS (SELECT {PAIR}, hour, n FROM {TALLIES} WHERE {open_} UNION ALL"
+        f" SELECT {PAIR}, greatest(arrived, hour) AS hour, -n FROM {TALLIES}"
         f" WHERE status = 'COMPLETED' AND arrived IS NOT NULL),"
         f" changes AS (SELECT {PAIR}, hour, sum(n) AS change FROM steps WHERE hour < {until} GROUP BY {PAIR}, hour)"
         f" SELECT {PAIR}, hour AS moment, sum(change) OVER (PARTITION BY {PAIR} ORDER BY hour) AS copies FROM changes"
@@ -336,7 +288,7 @@ def _evidence(database: Database, pairs: list[dict[str, Any]], sights: Sights) -
     hours = _rows(
         database,
         f"WITH heard AS (SELECT {PAIR}, hour, n, unseen, sla IS NOT NULL AND sla = 'unknown' AND NOT unseen AS untimed"
-        f" FROM tallies UNION ALL SELECT {PAIR}, arrived, 0, false, false FROM tallies WHERE arrived IS NOT NULL)"
+        f" FROM {TALLIES} UNION ALL SELECT {PAIR}, arrived, 0, false, false FROM {TALLIES} WHERE arrived IS NOT NULL)"
         f" SELECT {PAIR}, hour, sum(CASE WHEN unseen THEN n ELSE 0 END) AS unseen,"
         " sum(CASE WHEN untimed THEN n ELSE 0 END) AS untimed FROM heard"
         f" GROUP BY {PAIR}, hour ORDER BY {PAIR}, hour",
@@ -346,7 +298,7 @@ def _evidence(database: Database, pairs: list[dict[str, Any]], sights: Sights) -
         f"SELECT {PAIR}, sum(n) AS copies, coalesce(sum(n) FILTER (unseen), 0) AS without_source_event,"
         " coalesce(sum(n) FILTER (sla = 'unknown' AND NOT unseen), 0) AS without_arrival_time,"
         " coalesce(sum(n) FILTER (status = 'PENDING'), 0) AS unsettled"
-        f" FROM tallies GROUP BY {PAIR} ORDER BY {PAIR}",
+        f" FROM {TALLIES} GROUP BY {PAIR} ORDER BY {PAIR}",
     )
     by_pair: dict[Pair, list[dict[str, Any]]] = defaultdict(list)
     for row in hours:

@@ -83,7 +83,7 @@ COVERAGE: tuple[Column, ...] = (
     Column("region", "string", "likewise"),
     Column("newest_event_at", "string", "time of the newest event that was known then"),
     Column("waiting", "bigint", "messages that waited in the source"),
-    Column("queue_age_seconds", "double", "age of the oldest of them"),
+    Column("queue_age_seconds", "double", "age of the oldest of them, at least"),
     Column("problem", "string", "why it was blind"),
 )
 """Who watched when: the fields of the lines of JSON in :data:`COVERAGE_FOLDER`. What is not known is left out."""

@@ -1,20 +1,20 @@
 """Evidence on its way through the disk: spread over partitions by version, so that each fits into memory alone.
 
-A part file holds one block per partition, behind the offsets of all blocks. All evidence about one version is in the
-blocks of one partition, whatever part it is in.
+A part file holds one block of bytes per partition, behind the offsets of all blocks. All that is known of one version
+is in the blocks of one partition, whatever part it is in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+from zlib import crc32
 
 from msgspec.msgpack import Decoder, Encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 Packed = tuple[str, str, bytes]
@@ -23,14 +23,10 @@ Packed = tuple[str, str, bytes]
 PART_BYTES = 32 << 20
 """Packed evidence that is gathered before a part is written."""
 
-NUMBER_SQL = "(md5_number_lower({name}) & 9223372036854775807)"
-""":func:`number_of` in DuckDB's SQL."""
-
 SLOT_HOURS = 6
 SLOT_SQL = f"{{day}} || '-' || (CAST({{hour}} AS INTEGER) // {SLOT_HOURS})"
 """:func:`slot_of` in DuckDB's SQL."""
 
-_POSITIVE = (1 << 63) - 1
 _OFFSET = struct.Struct("<q")
 _OVERHEAD = 16
 
@@ -39,13 +35,52 @@ _decode = Decoder(list[Packed]).decode
 
 
 def number_of(version_id: str) -> int:
-    """A number by which versions are spread; the same version always has the same."""
-    return int.from_bytes(hashlib.md5(version_id.encode(), usedforsecurity=False).digest()[8:], "little") & _POSITIVE
+    """A number by which versions are spread; the same version always has the same, in every process."""
+    return crc32(version_id.encode())
 
 
 def slot_of(day: str, hour: str) -> str:
     """What an hour's rows are gathered under: a part of a day, so that one day is work for several processes."""
     return f"{day}-{int(hour) // SLOT_HOURS}"
+
+
+def write_part(path: Path, blocks: Sequence[bytes]) -> None:
+    """Write a part, durably: one block for each partition."""
+    offset = _OFFSET.size * (len(blocks) + 1)
+    offsets = [offset]
+    for block in blocks:
+        offset += len(block)
+        offsets.append(offset)
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        file.write(b"".join(map(_OFFSET.pack, offsets)))
+        file.writelines(blocks)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def read_part(path: Path, partition: int) -> bytes:
+    """The block of a partition in a part."""
+    with path.open("rb") as file:
+        begin, end = _place(file, partition)
+        file.seek(begin)
+        return file.read(end - begin)
+
+
+def block_bytes(parts: Iterable[Path], partition: int) -> int:
+    """How many bytes a partition has in some parts."""
+    total = 0
+    for part in parts:
+        with part.open("rb") as file:
+            begin, end = _place(file, partition)
+        total += end - begin
+    return total
+
+
+def _place(file: BinaryIO, partition: int) -> tuple[int, int]:
+    file.seek(_OFFSET.size * partition)
+    return _OFFSET.unpack(file.read(_OFFSET.size))[0], _OFFSET.unpack(file.read(_OFFSET.size))[0]
 
 
 class Spill:
@@ -76,39 +111,14 @@ class Spill:
         if not self._bytes:
             return
         blocks = [_encode(block) if block else b"" for block in self._blocks]
-        offset = _OFFSET.size * (self._partitions + 1)
-        offsets = [offset]
-        for block in blocks:
-            offset += len(block)
-            offsets.append(offset)
-        path = self._folder / f"{self._name}-{self._parts}.part"
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            file.write(b"".join(map(_OFFSET.pack, offsets)))
-            file.writelines(blocks)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        write_part(self._folder / f"{self._name}-{self._parts}.part", blocks)
         self._parts += 1
         self._begin()
-
-
-def block_bytes(parts: Iterable[Path], partition: int) -> int:
-    """How many bytes a partition has in some parts."""
-    return sum(end - begin for begin, end in (_place(part, partition) for part in parts))
-
-
-def _place(part: Path, partition: int) -> tuple[int, int]:
-    with part.open("rb") as file:
-        file.seek(_OFFSET.size * partition)
-        return _OFFSET.unpack(file.read(_OFFSET.size))[0], _OFFSET.unpack(file.read(_OFFSET.size))[0]
 
 
 def read_blocks(parts: Iterable[Path], partition: int) -> Iterator[list[Packed]]:
     """The evidence of a partition, block by block."""
     for part in parts:
-        begin, end = _place(part, partition)
-        if begin < end:
-            with part.open("rb") as file:
-                file.seek(begin)
-                yield _decode(file.read(end - begin))
+        block = read_part(part, partition)
+        if block:
+            yield _decode(block)

@@ -1,54 +1,173 @@
-"""The usual records of CloudTrail logs, read and settled by DuckDB instead of one by one.
+"""The usual records of CloudTrail logs, read by a short way.
 
 Most records of a log are alike: a write by somebody, or by the replication service, whole and with nothing odd about
-it. SQL takes only those whose every field that the decoder looks at is what it is for certain; all others go to the
-decoder as they came. What follows from a version's records is again left to SQL only where nothing else is known of
-the version: one bucket in which it was written, and replicas in buckets for which the rules of that bucket take it.
-Which rules take it is asked of the topology, once per class of versions that no rule can tell apart.
-
-So there is no second set of rules: there is a short way for what cannot be judged in two ways. A test holds both ways
-equal.
+it. Of each of those, which the decoder could only read in one way, one line of text is made, for
+:mod:`crr_monitor.history.settle` to settle thousands of them at once. All others go to the decoder as they came: when
+in doubt, a record is not usual. A test holds both ways equal.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw, Struct
 
-from crr_monitor.core.archive import LATENESS_MS
 from crr_monitor.core.canary_keys import FOLDER
-from crr_monitor.core.events import Mark, Written
-from crr_monitor.core.evidence import Taken
+from crr_monitor.core.events import MAX_KEY_BYTES, MAX_TIME
 from crr_monitor.core.topology import ARCHIVED
-from crr_monitor.history.driver import load, text
-from crr_monitor.history.layout import sync
-from crr_monitor.history.schema import COLUMNS
-from crr_monitor.history.spill import NUMBER_SQL, SLOT_SQL
+from crr_monitor.decode.cloudtrail import BUCKET, WRITES
+from crr_monitor.decode.fields import REPLICATION_SESSION, S3_SERVICE, account_id, bucket_name, time_of
+from crr_monitor.decode.result import RejectError
+from crr_monitor.history.driver import text
+from crr_monitor.history.spill import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from crr_monitor.core.evidence import Expectation
     from crr_monitor.core.topology import Topology
-    from crr_monitor.history.driver import Database
-
-MEMORY = "300MB"
-
-MAX_DOCUMENT_BYTES = 12 << 20
-"""The longest log that DuckDB gets: less than what it takes as one object."""
-
-
-class UnusualError(Exception):
-    """DuckDB cannot read what the decoder can, or reads something else: all of it is for the decoder."""
-
 
 MAX_PREFIXES = 200
 MAX_BUCKET_PREFIXES = 40
 MAX_CHANGES = 100
-"""How many prefixes of rules, and times at which rules changed, are worth telling apart in SQL."""
+"""How many prefixes of rules, and times at which rules changed, are worth telling apart."""
+
+MARKER = 1
+KMS = 2
+_PERIOD = 4
+_PREFIXES = _PERIOD * (MAX_CHANGES + 1)
+"""What the bits of a class say: a delete marker, encryption by KMS; above them the period, then the prefixes."""
+
+_SEPARATOR = "\x1f"
+_COLUMNS = {
+    "key": "VARCHAR",
+    "version_id": "VARCHAR",
+    "bucket": "VARCHAR",
+    "account": "VARCHAR",
+    "region": "VARCHAR",
+    "ms": "BIGINT",
+    "replica": "BOOLEAN",
+    "class": "BIGINT",
+    "size": "BIGINT",
+}
+"""The fields of a line: where and by whom the version was written, when (milliseconds), and its class."""
+
+_UNFIT = re.compile("[\x1f\r\n\0]")
+"""What cannot stand in a line, or not in DuckDB's text."""
+
+_SURELY_SHORT = MAX_KEY_BYTES // 4
+"""Characters that have not more bytes than a key may have."""
+
+_MAX_KNOWN = 100_000
+"""Times that are remembered."""
+
+_LARGE = 10**15
+"""Bytes: more than any object has."""
+
+
+def select_lines(lines: Path) -> str:
+    """The SQL that reads lines of usual records."""
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in _COLUMNS.items())
+    return (
+        f"SELECT *, class & {MARKER} <> 0 AS marker, class & {KMS} <> 0 AS kms FROM read_csv({text(lines)},"
+        f" columns={{{columns}}}, header=false, auto_detect=false, delim='{_SEPARATOR}', quote='', escape='',"
+        r" nullstr='', strict_mode=true, max_line_size=131072, new_line='\n', buffer_size=4194304)"
+    )
+
+
+# ------------------------------------------------------------- records
+
+
+class _Identity(Struct, gc=False, rename={"principal": "principalId", "invoked_by": "invokedBy"}):
+    principal: str | None = None
+    invoked_by: str | None = None
+
+
+class _Request(
+    Struct,
+    gc=False,
+    rename={
+        "bucket": "bucketName",
+        "named": "versionId",
+        "tagging": "x-amz-tagging",
+        "storage_class": "x-amz-storage-class",
+        "encryption": "x-amz-server-side-encryption",
+    },
+):
+    bucket: str = ""
+    key: str = ""
+    named: str | None = None
+    tagging: str | None = None
+    storage_class: str | None = None
+    encryption: str | None = None
+
+
+class _Response(
+    Struct,
+    gc=False,
+    rename={
+        "encryption": "x-amz-server-side-encryption",
+        "version": "x-amz-version-id",
+        "delete_marker": "x-amz-delete-marker",
+    },
+):
+    encryption: str | None = None
+    version: str = ""
+    delete_marker: str | None = None
+
+
+class _Extra(
+    Struct, gc=False, rename={"size": "objectSize", "bytes_in": "bytesTransferredIn", "encryption": "SSEApplied"}
+):
+    size: int | float | None = None
+    bytes_in: int | float | None = None
+    encryption: str | None = None
+
+
+class _Resource(Struct, gc=False, rename={"account": "accountId", "arn": "ARN"}):
+    type: str | None = None
+    account: str | None = None
+    arn: str | None = None
+
+
+class _Record(
+    Struct,
+    gc=False,
+    rename={
+        "identity": "userIdentity",
+        "time": "eventTime",
+        "service": "eventSource",
+        "name": "eventName",
+        "region": "awsRegion",
+        "source_ip": "sourceIPAddress",
+        "error": "errorCode",
+        "request": "requestParameters",
+        "response": "responseElements",
+        "extra": "additionalEventData",
+        "kind": "eventType",
+        "records": "Records",
+        "messages": "Messages",
+    },
+):
+    """A record of which every field that is read has the type that it mostly has."""
+
+    identity: _Identity | None = None
+    time: str = ""
+    service: str = ""
+    name: str = ""
+    region: str = ""
+    source_ip: str | None = None
+    error: str | None = None
+    request: _Request | None = None
+    response: _Response | None = None
+    extra: _Extra | None = None
+    resources: list[_Resource] | None = None
+    kind: str = ""
+    # What makes something else of a record.
+    records: None = None
+    messages: None = None
 
 
 class _Log(Struct, forbid_unknown_fields=True):
@@ -56,425 +175,192 @@ class _Log(Struct, forbid_unknown_fields=True):
 
 
 _parse_log = msgspec.json.Decoder(_Log).decode
+_parse_record = msgspec.json.Decoder(_Record).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def records_of(document: bytes) -> list[Raw] | None:
     """The records of a CloudTrail log, or ``None`` where the document is anything else."""
     try:
         return _parse_log(document).records
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return None
 
 
-# ------------------------------------------------------------- reading
-
-_RECORD = (
-    'STRUCT("Records" STRUCT("userIdentity" STRUCT("principalId" VARCHAR, "invokedBy" VARCHAR), "eventTime" VARCHAR,'
-    ' "eventSource" VARCHAR, "eventName" VARCHAR, "awsRegion" VARCHAR, "sourceIPAddress" VARCHAR, "errorCode" VARCHAR,'
-    ' "requestParameters" STRUCT("bucketName" VARCHAR, "key" VARCHAR, "versionId" VARCHAR, "x-amz-tagging" VARCHAR,'
-    ' "x-amz-storage-class" VARCHAR, "x-amz-server-side-encryption" VARCHAR),'
-    ' "responseElements" STRUCT("x-amz-server-side-encryption" VARCHAR, "x-amz-version-id" VARCHAR,'
-    ' "x-amz-delete-marker" VARCHAR), "additionalEventData" STRUCT("objectSize" VARCHAR, "bytesTransferredIn" VARCHAR,'
-    ' "SSEApplied" VARCHAR), "resources" STRUCT("type" VARCHAR, "accountId" VARCHAR, "ARN" VARCHAR)[],'
-    ' "eventType" VARCHAR)[])'
-)
-"""What is read of a log. DuckDB turns numbers, lists and objects into text where it is asked for text: so a field is
-taken for a text only where no other JSON value could look like it."""
-
-_FIELDS = (
-    "SELECT n, i, r.eventName AS name, r.eventSource AS service, r.errorCode AS error, r.eventType AS kind,"
-    " r.eventTime AS moment, r.awsRegion AS region, r.userIdentity.principalId AS principal,"
-    " r.userIdentity.invokedBy = 's3.amazonaws.com' AS invoked, r.sourceIPAddress = 's3.amazonaws.com' AS addressed,"
-    ' r.requestParameters.bucketName AS bucket, r.requestParameters."key" AS "key",'
-    ' r.requestParameters.versionId AS named, r.requestParameters."x-amz-tagging" AS tagging,'
-    ' r.requestParameters."x-amz-storage-class" AS class, r.responseElements."x-amz-version-id" AS version_id,'
-    ' r.responseElements."x-amz-delete-marker" AS made_marker,'
-    ' r.responseElements."x-amz-server-side-encryption" AS answered_encryption,'
-    ' r.requestParameters."x-amz-server-side-encryption" AS asked_encryption,'
-    " r.additionalEventData.SSEApplied AS encryption, r.additionalEventData.objectSize AS object_size,"
-    " r.additionalEventData.bytesTransferredIn AS received,"
-    " CASE WHEN r.resources[1].type = 'AWS::S3::Bucket' THEN r.resources[1]"
-    " WHEN r.resources[2].type = 'AWS::S3::Bucket' THEN r.resources[2] END AS owned"
-    ' FROM (SELECT n, unnest(log."Records") AS r, generate_subscripts(log."Records", 1) - 1 AS i'
-    " FROM read_json(FILE, format='newline_delimited', columns={n: 'BIGINT', log: 'RECORD'}))"
-)
-
-_NUMERAL = "-?[0-9][-+0-9.eE]*"
+# ------------------------------------------------------------- classes
 
 
-def _is_text(name: str) -> str:
-    """Whether a value that came as text cannot have been anything else in JSON."""
-    return (
-        f"NOT ({name} IN ('', 'null', 'true', 'false')"
-        f" OR {name} >= '-' AND {name} < ':' AND regexp_full_match({name}, '{_NUMERAL}')"
-        f" OR starts_with({name}, '{{') AND ends_with({name}, '}}')"
-        f" OR starts_with({name}, '[') AND ends_with({name}, ']'))"
-    )
-
-
-def _begins(name: str, first: str, behind: str) -> str:
-    return f"({name} >= '{first}' AND {name} < '{behind}')"
-
-
-_KEYS = (
-    f'{_is_text(chr(34) + "key" + chr(34))} AND strlen("key") <= 1024 AND NOT contains("key", {text(FOLDER)})'
-    ' AND NOT contains("key", chr(0))'
-)
-_ARCHIVED = f"({', '.join(map(text, sorted(ARCHIVED)))})"
-_ENCRYPTIONS = "('AES256', 'aws:kms', 'aws:kms:dsse')"
-
-_MOMENT = "(19[7-9][0-9]|2[0-9]{3})-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
-_USUAL = (
-    "service = 's3.amazonaws.com' AND error IS NULL AND kind = 'AwsApiCall'"
-    " AND (name IN ('PutObject', 'CopyObject', 'CompleteMultipartUpload', 'PostObject')"
-    " OR name = 'DeleteObject' AND named IS NULL AND made_marker = 'true')"
-    f" AND regexp_full_match(moment, '{_MOMENT}') AND coalesce(epoch_ms(try_cast(moment AS TIMESTAMP)), 0) > 0"
-    f" AND {_begins('region', 'a', '{')} AND contains(region, '-')"
-    f" AND ({_begins('bucket', 'a', '{')} AND bucket NOT IN ('true', 'false')"
-    f" OR {_begins('bucket', '0', ':')} AND contains(bucket, '-') AND NOT contains(lower(bucket), 'e-'))"
-    f" AND {_KEYS}"
-    f" AND {_is_text('version_id')} AND strlen(version_id) <= 1024 AND NOT contains(version_id, chr(0))"
-    # Either nothing tells that S3 did it, or all the marks of its replication service are there.
-    " AND (NOT by_s3 OR principal LIKE '%:s3-replication')"
-    # What rules select by, where it says something that they need not know.
-    f" AND tagging IS NULL AND (class IS NULL OR {_begins('class', 'A', '[')} AND class NOT IN {_ARCHIVED})"
-    f" AND (answered_encryption IS NULL OR answered_encryption IN {_ENCRYPTIONS})"
-    f" AND (asked_encryption IS NULL OR asked_encryption IN {_ENCRYPTIONS})"
-    f" AND (encryption IS NULL OR {_begins('encryption', 'A', '[')})"
-    " AND (object_size IS NULL OR regexp_full_match(object_size, '[0-9]{1,15}'))"
-    " AND (object_size IS NOT NULL OR name <> 'PutObject' OR received IS NULL"
-    " OR regexp_full_match(received, '[0-9]{1,15}'))"
-    " AND starts_with(owned.ARN, 'arn:') AND ends_with(owned.ARN, ':::' || bucket)"
-    " AND regexp_full_match(owned.accountId, '[0-9]{12}')"
-)
-"""What makes a record usual: :mod:`crr_monitor.decode.cloudtrail` could only read it in one way."""
-
-
-class Classes(Struct, frozen=True):
+class Classes:
     """What rules can tell versions apart by, beside what every record tells: prefixes of keys, and changes of rules."""
 
-    prefixes: tuple[tuple[str, str, int], ...]
-    changes: tuple[int, ...]
+    def __init__(self, prefixes: dict[str, tuple[str, ...]], changes: tuple[int, ...]) -> None:
+        """``prefixes`` by bucket; ``changes`` in milliseconds, in order."""
+        self._changes = changes
+        self._prefixes = {
+            bucket: tuple((prefix, _PREFIXES << place) for place, prefix in enumerate(found))
+            for bucket, found in prefixes.items()
+        }
 
-    @property
-    def sql(self) -> str:
-        """A version's class as a number; versions of one bucket and class have the same expectations."""
-        period = " + ".join([f"CAST(ms >= {since} AS BIGINT)" for since in self.changes] or ["0"])
-        prefixes = "".join(
-            f' + CASE WHEN bucket = {text(bucket)} AND starts_with("key", {text(prefix)})'
-            f" THEN {1 << place} ELSE 0 END * {4 * (MAX_CHANGES + 1)}"
-            for bucket, prefix, place in self.prefixes
-        )
-        return f"CAST(marker AS BIGINT) + 2 * CAST(kms AS BIGINT) + 4 * ({period}){prefixes}"
+    def number(self, bucket: str, key: str, at: int) -> int:
+        """A version's class without its lowest bits; versions of one bucket and class have the same expectations."""
+        number = _PERIOD * bisect_right(self._changes, at)
+        for prefix, bit in self._prefixes.get(bucket, ()):
+            if key.startswith(prefix):
+                number += bit
+        return number
 
 
 def classes_of(topology: Topology) -> Classes | None:
-    """How to tell a topology's classes apart; ``None``: there are no rules, or too many for SQL to be worth it."""
+    """How to tell a topology's classes apart; ``None``: there are no rules, or too many for it to be worth it."""
     if not topology.any_rules:
         return None
-    by_bucket: dict[str, list[str]] = {}
+    by_bucket: dict[str, set[str]] = {}
     for config in topology.configs:
-        by_bucket.setdefault(config.bucket, []).extend(rule.prefix for rule in config.rules if rule.prefix)
-    prefixes = tuple(
-        (bucket, prefix, place)
-        for bucket, found in by_bucket.items()
-        for place, prefix in enumerate(sorted(set(found)))
-    )
-    changes = tuple(sorted({config.since for config in topology.configs}))
-    too_many = len(prefixes) > MAX_PREFIXES or len(changes) > MAX_CHANGES
-    if too_many or any(place >= MAX_BUCKET_PREFIXES for _, _, place in prefixes):
+        by_bucket.setdefault(config.bucket, set()).update(rule.prefix for rule in config.rules if rule.prefix)
+    changes = {config.since for config in topology.configs}
+    many = sum(map(len, by_bucket.values())) > MAX_PREFIXES or len(changes) > MAX_CHANGES
+    if many or any(len(found) > MAX_BUCKET_PREFIXES for found in by_bucket.values()):
         return None
-    return Classes(prefixes, changes)
+    prefixes = {bucket: tuple(sorted(found)) for bucket, found in by_bucket.items() if found}
+    return Classes(prefixes, tuple(sorted(changes)))
 
 
-_COLUMNS = (
-    'n BIGINT, i BIGINT, part INTEGER, "key" VARCHAR, version_id VARCHAR, bucket VARCHAR, replica BOOLEAN, ms BIGINT,'
-    " marker BOOLEAN, kms BOOLEAN, class BIGINT, size BIGINT, account VARCHAR, region VARCHAR"
-)
-_KMS = (
-    "name <> 'DeleteObject' AND CASE WHEN answered_encryption IS NOT NULL OR asked_encryption IS NOT NULL"
-    " THEN starts_with(coalesce(answered_encryption, asked_encryption), 'aws:kms')"
-    " ELSE encryption IS NOT NULL AND contains(encryption, 'KMS') END"
-)
-_SIZE = (
-    "CASE WHEN name = 'DeleteObject' THEN NULL WHEN object_size IS NOT NULL THEN CAST(object_size AS BIGINT)"
-    " WHEN name = 'PutObject' THEN CAST(received AS BIGINT) END"
-)
-_JUDGED = (
-    f"SELECT *, coalesce({_USUAL}, false) AS usual FROM (SELECT *, coalesce(invoked, false)"
-    f" OR coalesce(addressed, false) AS by_s3 FROM ({_FIELDS.replace('RECORD', _RECORD)}))"
-)
-_TAKEN = (
-    'SELECT n, i, CASE WHEN usual THEN "key" END AS "key", version_id, bucket, by_s3 AS replica,'
-    f" epoch_ms(try_cast(moment AS TIMESTAMP)) AS ms, name = 'DeleteObject' AS marker, {_KMS} AS kms, {_SIZE} AS size,"
-    f" owned.accountId AS account, region FROM ({_JUDGED})"
-)
+# --------------------------------------------------------------- lines
 
 
-class Taker:
-    """Takes the usual records out of logs, and keeps them until they are saved."""
+class Usual:
+    """Makes lines of the usual records of logs, spread over partitions by version."""
 
-    def __init__(self, database: Database, classes: Classes, partitions: int, lines: Path) -> None:
-        """Begin with none. ``lines`` is the file in which logs are handed over."""
-        self._database = database
-        part = f"CAST({NUMBER_SQL.format(name='version_id')} % {partitions} AS INTEGER)"
-        take = (
-            f'INSERT INTO taken SELECT n, i, {part}, "key", version_id, bucket, replica, ms, marker, kms,'
-            f" {classes.sql}, size, account, region FROM ({_TAKEN})"
-        )
-        database.execute(f"CREATE OR REPLACE TEMP TABLE taken ({_COLUMNS})")
-        lines.touch()  # DuckDB looks whether it is there
-        # So it is planned once, which takes a tenth of the time of what it then does.
-        database.execute(f"PREPARE take AS {take.replace('FILE', text(lines))}")
+    def __init__(self, classes: Classes, partitions: int) -> None:
+        """Begin without any."""
+        self._number = classes.number
+        self._partitions = partitions
+        self._times: dict[str, int | None] = {}
+        self._places: dict[tuple[str | None, str | None, str, str], str | None] = {}
+        self.newest = 0
+        """The latest time of all lines, in milliseconds."""
+        self.lines: list[list[str]] = [[] for _ in range(partitions)]
+        """What was made and not yet given away, by partition."""
 
-    def take(self, expected: int) -> list[tuple[int, int]]:
-        """Take the usual records of the file; gives number of document and index of each of the others, in order.
+    def give(self) -> list[bytes]:
+        """The lines of each partition as one text, and begin anew."""
+        blocks = ["".join(lines).encode() for lines in self.lines]
+        self.lines = [[] for _ in range(self._partitions)]
+        return blocks
 
-        Each line of it is ``{"n": NUMBER, "log": DOCUMENT}``; ``expected`` is how many records there are in all.
+    def take(self, document: bytes) -> tuple[int, list[bytes]] | None:
+        """Take the usual records of a log; gives how many records it has, and those that are not usual.
 
-        Raises:
-            UnusualError: DuckDB refuses something in it, or reads something else; nothing was taken.
+        ``None`` if it is no log.
         """
-        database = self._database
-        database.execute("BEGIN")
+        records = records_of(document)
+        if records is None:
+            return None
+        others = []
+        lines, partitions, line_of = self.lines, self._partitions, self._line
+        for raw in records:
+            data = bytes(raw)
+            try:
+                if not data.isascii():
+                    data.decode()  # what is skipped in parsing is not looked at there
+                line = line_of(_parse_record(data))
+            except _UNREADABLE:
+                line = None
+            if line is None:
+                others.append(data)
+            else:
+                lines[number_of(line[0]) % partitions].append(line[1])
+        return len(records), others
+
+    def _line(self, record: _Record) -> tuple[str, str] | None:
+        """Version id and line of a record; ``None`` unless the decoder could only read it in one way."""
+        request, response = record.request, record.response
+        if request is None or response is None:
+            return None
+        bits, key, version_id, bucket = _bits(record, request, response), request.key, response.version, request.bucket
+        if bits is None or not _fits(key) or not _fits(version_id) or version_id == "null" or FOLDER in key:
+            return None
+        who = _replica(record)
+        at = self._times.get(record.time) or self._time(record.time)
+        where = self._where(record, bucket)
+        size = _size(record)
+        if who is None or not at or where is None or size is None:
+            return None
+        if at > self.newest:  # noqa: PLR1730 - max() takes four times as long, for each record
+            self.newest = at
+        number = self._number(bucket, key, at) + bits
+        return version_id, f"{key}\x1f{version_id}\x1f{where}\x1f{at}\x1f{who}\x1f{number}\x1f{size}\n"
+
+    def _time(self, value: str) -> int | None:
+        if len(self._times) > _MAX_KNOWN:
+            self._times.clear()
         try:
-            inserted = _one(database, "EXECUTE take")
-            if inserted != expected:
-                database.execute("ROLLBACK")
-                raise UnusualError
-            database.execute('SELECT n, i FROM taken WHERE "key" IS NULL ORDER BY n, i')
-            others = [(n, i) for n, i in database.fetchall()]
-            database.execute('DELETE FROM taken WHERE "key" IS NULL')
-            database.execute("COMMIT")
-        except load().Error as error:
-            database.execute("ROLLBACK")
-            raise UnusualError from error
-        return others
+            at, whole_seconds = time_of(("eventTime", value))
+        except RejectError:
+            at, whole_seconds = 0, False
+        self._times[value] = found = at if whole_seconds and 0 < at <= MAX_TIME else None
+        return found
 
-    def save(self, to: Path) -> int:
-        """Write what was taken, durably; gives the latest time in it, 0 where nothing was taken."""
-        newest = _one(self._database, "SELECT max(ms) FROM taken")
-        if newest is None:
-            return 0
-        unfinished = to.with_suffix(".unfinished")
-        self._database.execute(
-            f"COPY (SELECT * EXCLUDE (n, i) FROM taken ORDER BY part) TO {text(unfinished)}"
-            " (FORMAT parquet, ROW_GROUP_SIZE 8192)"
-        )
-        sync(unfinished)
-        unfinished.replace(to)
-        return int(newest)
+    def _where(self, record: _Record, bucket: str) -> str | None:
+        """Bucket, account and Region as a line has them; the same few come again and again."""
+        for row in record.resources or ():
+            if row.type == BUCKET:
+                named = (row.arn, row.account, bucket, record.region)
+                return self._places[named] if named in self._places else self._place(named)
+        return None
+
+    def _place(self, named: tuple[str | None, str | None, str, str]) -> str | None:
+        arn, account, bucket, region = named
+        place = None
+        if account is not None and account_id(account) == account and bucket_name(arn) == bucket and _fits(region):
+            place = _SEPARATOR.join((bucket, account, region)) if _fits(bucket) else None
+        self._places[named] = place
+        return place
 
 
-def _one(database: Database, query: str) -> Any:  # noqa: ANN401 - whatever the query gives
-    found = database.execute(query).fetchone()
-    return None if found is None else found[0]
+def _bits(record: _Record, request: _Request, response: _Response) -> int | None:
+    """The lowest bits of the class of a write or delete marker of which nothing else has to be known."""
+    if record.error is not None or record.service != S3_SERVICE or record.kind != "AwsApiCall":
+        return None
+    if record.name == "DeleteObject":
+        return MARKER if request.named is None and response.delete_marker == "true" else None
+    if record.name not in WRITES or request.tagging is not None or request.storage_class in ARCHIVED:
+        return None
+    applied = response.encryption or request.encryption
+    if applied:
+        return KMS if applied.startswith("aws:kms") else 0
+    extra = record.extra
+    return KMS if extra is not None and extra.encryption and "KMS" in extra.encryption else 0
 
 
-# ------------------------------------------------------------ settling
-
-_BY_VERSION = (
-    'CREATE OR REPLACE TEMP TABLE versions AS SELECT "key", version_id,'
-    " min(bucket) FILTER (NOT replica) AS source, max(bucket) FILTER (NOT replica) AS other_source,"
-    " min(ms) FILTER (NOT replica) AS written, max(ms) FILTER (NOT replica) AS other_written,"
-    " min(class) FILTER (NOT replica) AS class, max(class) FILTER (NOT replica) AS other_class,"
-    " bool_or(marker) AS marker, bool_and(marker) AS all_markers,"
-    " min(size) FILTER (NOT replica) AS size, min(size) FILTER (replica) AS replica_size,"
-    " min(account) FILTER (NOT replica) AS account, min(region) FILTER (NOT replica) AS region,"
-    " min(bucket) FILTER (replica) AS first, max(bucket) FILTER (replica) AS last,"
-    " min(ms) FILTER (replica) AS arrived, min(account) FILTER (replica) AS replica_account,"
-    " min(region) FILTER (replica) AS replica_region"
-    ' FROM mine GROUP BY "key", version_id'
-)
-"""What its records say of a version: that of the replica only where there is one (``first`` is ``last``)."""
-
-_CLEAR = (
-    "source = other_source AND written = other_written AND class = other_class AND marker = all_markers AND plain"
-    " AND (first IS NULL OR list_contains(destinations, first) AND list_contains(destinations, last))"
-)
-_SETTLED = (
-    'SELECT v."key", v.version_id, v.source, v.account, v.region, v.marker, CASE WHEN NOT v.marker THEN'
-    " coalesce(v.size, v.replica_size) END AS size, v.written, e.destination,"
-    " coalesce({account}, e.account) AS destination_account, coalesce({region}, e.region) AS destination_region,"
-    " e.rule_id, {arrived} AS arrived FROM clear AS v JOIN expected AS e ON v.source = e.source AND v.class = e.class"
-)
+def _replica(record: _Record) -> int | None:
+    """1 for a replica, 0 for what nothing shows to be S3's own doing; ``None`` where S3 did it for whatever reason."""
+    identity = record.identity
+    principal = None
+    if identity is not None:
+        principal = identity.principal
+        if identity.invoked_by == S3_SERVICE:
+            return 1 if principal is not None and principal.endswith(REPLICATION_SESSION) else None
+    if record.source_ip != S3_SERVICE:
+        return 0
+    return 1 if principal is not None and principal.endswith(REPLICATION_SESSION) else None
 
 
-def _settled() -> str:
-    one = _SETTLED.format(
-        account="CASE WHEN v.first = e.destination THEN v.replica_account END",
-        region="CASE WHEN v.first = e.destination THEN v.replica_region END",
-        arrived="CASE WHEN v.first = e.destination THEN v.arrived END",
-    )
-    several = _SETTLED.format(account="r.account", region="r.region", arrived="r.ms")
-    # An arrival is filed as crr_monitor.core.archive.arrival does it.
-    filed = f"make_timestamp_ms(least(greatest(written, coalesce(arrived, 0)), written + {LATENESS_MS}))"
-    hour = f"strftime({filed}, '%H')"
-    slot = SLOT_SQL.format(day=f"strftime({filed}, '%Y-%m-%d')", hour=hour)
-    return (
-        f"SELECT *, {slot} AS slot, {hour} AS hour FROM ("
-        f"{one} WHERE v.first IS NOT DISTINCT FROM v.last AND (v.first = e.destination OR e.taken)"
-        f' UNION ALL {several} LEFT JOIN replicas AS r ON v."key" = r."key" AND v.version_id = r.version_id'
-        " AND e.destination = r.bucket WHERE v.first <> v.last AND (r.bucket IS NOT NULL OR e.taken))"
-    )
+def _fits(value: str) -> bool:
+    """Whether a key, or a name, can stand in a line and is one that S3 takes."""
+    if len(value) <= _SURELY_SHORT and value.isprintable():
+        return value != ""
+    return len(value.encode()) <= MAX_KEY_BYTES and _UNFIT.search(value) is None
 
 
-class Settler:
-    """Settles the versions of a partition of which only usual records are known, and tells which others there are."""
-
-    def __init__(self, database: Database, topology: Topology, parts: Sequence[Path], partition: int) -> None:
-        """Load the partition from what :meth:`Taker.save` wrote."""
-        self._database = database
-        files = ", ".join(map(text, parts))
-        database.execute(
-            f"CREATE OR REPLACE TEMP TABLE mine AS SELECT * EXCLUDE (part) FROM read_parquet([{files}])"
-            f" WHERE part = {partition}"
-        )
-        database.execute(_BY_VERSION)
-        database.execute('CREATE OR REPLACE TEMP TABLE known ("key" VARCHAR, version_id VARCHAR)')
-        self._answer(topology)
-
-    def _answer(self, topology: Topology) -> None:
-        """Ask the topology once per class."""
-        database = self._database
-        database.execute(
-            "CREATE OR REPLACE TEMP TABLE answers (source VARCHAR, class BIGINT, plain BOOLEAN, destinations VARCHAR[])"
-        )
-        database.execute(
-            "CREATE OR REPLACE TEMP TABLE expected (source VARCHAR, class BIGINT, destination VARCHAR, taken BOOLEAN,"
-            " rule_id VARCHAR, account VARCHAR, region VARCHAR)"
-        )
-        found = database.execute(
-            'SELECT source, class, min("key"), min(written), bool_or(marker) FROM versions WHERE source IS NOT NULL'
-            " AND class = other_class AND source = other_source AND marker = all_markers GROUP BY source, class"
-        ).fetchall()
-        for source, number, key, written, marker in found:
-            whole_seconds = True
-            event = Written(source, key, "any", written, whole_seconds, Mark.SOURCE, marker, kms=bool(number & 2))
-            answer = topology.expected(event)
-            plain = all(map(_is_plain, answer)) and all(each.bucket != source for each in answer)
-            names = [each.bucket for each in answer]
-            database.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", [source, number, plain, names])
-            for each in answer if plain else ():
-                told = [source, number, each.bucket, each.taken is Taken.YES, each.rule_id, each.account, each.region]
-                database.execute("INSERT INTO expected VALUES (?, ?, ?, ?, ?, ?, ?)", told)
-
-    def know(self, versions: Iterable[tuple[str, str]], work: Path) -> None:
-        """Leave out versions (key and version id) of which something else is known; ``work`` is a file to use."""
-        # Handed over as parameters, each value would cost as much as a record costs in all.
-        told = [version for version in versions if not any("\0" in part for part in version)]  # none such is usual
-        work.write_bytes(msgspec.json.Encoder().encode_lines([{"key": key, "id": number} for key, number in told]))
-        if told:
-            columns = "{\"key\": 'VARCHAR', id: 'VARCHAR'}"
-            self._database.execute(
-                f"INSERT INTO known SELECT * FROM read_json({text(work)}, format='newline_delimited',"
-                f" columns={columns})"
-            )
-
-    def settle(self, to: Path, name: str) -> set[str]:
-        """Write the copies of the clear versions into folders ``slot=SLOT`` of ``to``; gives the slots."""
-        database = self._database
-        database.execute(
-            f"CREATE OR REPLACE TEMP TABLE clear AS SELECT * FROM versions JOIN answers USING (source, class)"
-            f' ANTI JOIN known USING ("key", version_id) WHERE coalesce({_CLEAR}, false)'
-        )
-        database.execute(
-            'CREATE OR REPLACE TEMP TABLE replicas AS SELECT m."key", m.version_id, m.bucket, min(m.ms) AS ms,'
-            " min(m.account) AS account, min(m.region) AS region, list_contains(any_value(destinations), m.bucket)"
-            ' AS expected FROM mine AS m JOIN clear AS v ON m."key" = v."key" AND m.version_id = v.version_id'
-            ' WHERE m.replica AND v.first <> v.last GROUP BY m."key", m.version_id, m.bucket'
-        )
-        database.execute(
-            'DELETE FROM clear USING replicas WHERE clear."key" = replicas."key"'
-            " AND clear.version_id = replicas.version_id AND NOT replicas.expected"
-        )
-        to.mkdir(exist_ok=True)
-        database.execute(
-            f"COPY ({_settled()}) TO {text(to)} (FORMAT parquet, PARTITION_BY (slot), OVERWRITE_OR_IGNORE,"
-            f" FILENAME_PATTERN {text(name + '-{i}')})"
-        )
-        files = list(to.glob(f"slot=*/{name}-*"))
-        for file in files:
-            sync(file)
-        return {file.parent.name.removeprefix("slot=") for file in files}
-
-    def others(self) -> Iterator[Written]:
-        """The records of all other versions, as the decoder would have read them."""
-        self._database.execute(
-            'SELECT "key", version_id, bucket, replica, ms, marker, kms, size, account, region FROM mine'
-            ' ANTI JOIN clear USING ("key", version_id)'
-        )
-        while rows := self._database.fetchmany(10_000):
-            for key, version_id, bucket, replica, ms, marker, kms, size, account, region in rows:
-                mark = Mark.REPLICA if replica else Mark.SOURCE
-                whole_seconds = True
-                yield Written(
-                    bucket, key, version_id, ms, whole_seconds, mark, marker, size, None, account, region, kms=kms
-                )
-
-
-def _is_plain(answer: Expectation) -> bool:
-    return answer.taken is not Taken.UNCERTAIN and bool(answer.rule_id)
-
-
-# -------------------------------------------------------------- filing
-
-
-def _numbered(*parts: str) -> str:
-    """The number that :mod:`crr_monitor.core.archive` makes of some parts."""
-    joined = ", chr(31), ".join(parts)  # concat() takes NULL for an empty text
-    return f"CAST(md5_number_lower(concat({joined})) & 9223372036854775807 AS BIGINT)"
-
-
-_STATUS = "CASE WHEN arrived IS NULL THEN 'PENDING' ELSE 'COMPLETED' END"
-_STATE = "CASE WHEN arrived IS NULL THEN 'open' ELSE 'settled' END"
-_OPERATION = "CASE WHEN marker THEN 'delete_marker' ELSE 'put' END"
-_EVIDENCE = "CASE WHEN arrived IS NOT NULL THEN 'replica-event' END"
-_COPY_ID = _numbered("version_id", "destination", '"key"')
-_ROW_ID = _numbered(
-    "copy_id", _STATE, "account", "region", "source", _OPERATION, "size", "NULL", "written", "written", "'1.0'",
-    "destination_account", "destination_region", "rule_id", _STATUS, "arrived", "lag_ms", "NULL", "NULL", _EVIDENCE,
-    "'0'",
-)  # fmt: skip
-
-
-def select_settled(files: Iterable[Path], recorded_at: int) -> str:
-    """The SQL that reads what :meth:`Settler.settle` wrote as the archive's columns, with the hour before them."""
-    names = ", ".join(map(text, files))
-    stamp = f"make_timestamp_ms({recorded_at})"
-    said = {
-        "source_account": "account",
-        "source_region": "region",
-        "source_bucket": "source",
-        "key": '"key"',
-        "version_id": "version_id",
-        "operation": _OPERATION,
-        "size": "size",
-        "etag": "NULL",
-        "written_at": "make_timestamp_ms(written)",
-        "destination_account": "destination_account",
-        "destination_region": "destination_region",
-        "destination_bucket": "destination",
-        "rule_id": "rule_id",
-        "status": _STATUS,
-        "replicated_at": "make_timestamp_ms(arrived)",
-        "lag_seconds": "lag_ms / 1000.0",
-        "failed_at": "NULL",
-        "failure_reason": "NULL",
-        "evidence": _EVIDENCE,
-        "time_precision": "1.0",
-        "recorded_at": stamp,
-        "counted_at": "make_timestamp_ms(written)",
-        "repaired": "false",
-        "reason_code": "NULL",
-        "state": _STATE,
-        "copy_id": "copy_id",
-        "row_id": "row_id",
-        "revision": "0",
-    }
-    columns = ", ".join(f'CAST({said[column.name]} AS {column.sql}) AS "{column.name}"' for column in COLUMNS)
-    return (
-        f"SELECT hour, {columns} FROM (SELECT *, {_ROW_ID} AS row_id FROM (SELECT *, {_COPY_ID} AS copy_id,"
-        f" CASE WHEN arrived IS NOT NULL THEN greatest(arrived - written, 0) END AS lag_ms"
-        f" FROM read_parquet([{names}], hive_partitioning=false)))"
-    )
+def _size(record: _Record) -> int | str | None:
+    """The object's size in bytes, empty where the record does not tell it; ``None`` where it tells something odd."""
+    extra = record.extra
+    if extra is None or record.name == "DeleteObject":
+        return ""
+    size = extra.size
+    if size is None:
+        size = extra.bytes_in if record.name == "PutObject" else None
+        if size is None:
+            return ""
+    return size if type(size) is int and 0 <= size < _LARGE else None

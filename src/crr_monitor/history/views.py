@@ -113,18 +113,35 @@ The write and the replica may have been read in two goes, past the store: each r
 """
 
 
+_ANY = {"any_written_at": ("min", "written_at"), "any_replicated_at": ("min", "replicated_at")}
+"""What is known from all rows of a copy: how they are taken together, and what of each."""
+
+
 def last_word(where: str = "true", table: str = TABLE, columns: str = _COLUMNS, identity: str = _IDENTITY) -> str:
     """The query that gives each copy's last word, of the rows of a table for which ``where`` holds.
 
     The condition has to hold for all rows of a copy or for none; one on partitions has to be wide enough.
     """
     same = _ALL.format(identity=identity)
-    merged = ", ".join(f"{_MERGED[name]} AS {name}" if name in _MERGED else name for name in columns.split(", "))
+    known = ", ".join(f"{taken}({value}) {same} AS {name}" for name, (taken, value) in _ANY.items())
     return (
-        f"SELECT {merged} FROM (SELECT {columns}, row_number() OVER (PARTITION BY {identity} ORDER BY {_ORDER})"
-        f" AS word, min(written_at) {same} AS any_written_at, min(replicated_at) {same} AS any_replicated_at"
+        f"SELECT {_merged(columns)} FROM (SELECT {columns},"
+        f" row_number() OVER (PARTITION BY {identity} ORDER BY {_ORDER}) AS word, {known}"
         f" FROM {table} WHERE {where}) AS words WHERE word = 1 AND state <> 'withdrawn'"
     )
+
+
+def only_word(where: str, table: str, columns: str) -> str:
+    """The same where each row is the only one of its copy, so that nothing has to be ranked."""
+    known = ", ".join(f"{value} AS {name}" for name, (_, value) in _ANY.items())
+    return (
+        f"SELECT {_merged(columns)} FROM (SELECT {columns}, {known} FROM {table} WHERE {where}) AS words"
+        " WHERE state <> 'withdrawn'"
+    )
+
+
+def _merged(columns: str) -> str:
+    return ", ".join(f"{_MERGED[name]} AS {name}" if name in _MERGED else name for name in columns.split(", "))
 
 
 def view_statement() -> str:
@@ -155,65 +172,3 @@ def coverage_statement(folder: Path) -> str:
         f"CREATE OR REPLACE VIEW {COVERAGE_FOLDER} AS SELECT * FROM read_json({text(files)}, columns={{{columns}}},"
         " format='newline_delimited')"
     )
-
-
-TWICE = "several_words"
-"""DuckDB's table of the copies about which there is more than one row."""
-
-RESOLVED = "last_words"
-"""DuckDB's table of the last words of those copies."""
-
-
-NARROW = tuple(
-    name for name in NAMES if name not in {"key", "version_id", "etag", "failure_reason", "evidence", "rule_id"}
-)
-"""The columns that say nothing of a single object: what counting needs, and a quarter of the bytes."""
-
-
-APART = "rows_apart"
-"""DuckDB's table of the rows that have to be looked at one by one."""
-
-
-def quick_statements(where: str, passes: int = 1, ordinary: str = "true") -> list[str]:
-    """Find the copies with more than one row or with a row that is not ``ordinary``, and their last words.
-
-    In :data:`NARROW` columns; ``ordinary`` is a condition. There are ``passes`` (a power of 2) over the ids, of which
-    each remembers only its part. A copy is known by its number of 63 bits and its destination here: of 1,800 archives
-    of a hundred million copies, one has two copies with the same number, and counts them as one.
-    """
-    parts = [f" AND copy_id & {passes - 1} = {part}" for part in range(passes)] if passes > 1 else [""]
-    found = [
-        f"INSERT INTO {TWICE} SELECT copy_id FROM {TABLE} WHERE {where}{part} GROUP BY copy_id HAVING count(*) > 1"
-        for part in parts
-    ]
-    columns = ", ".join(NARROW)
-    several = last_word("again", APART, columns, "copy_id, destination_bucket")
-    apart = (
-        f"SELECT {columns}, coalesce(twice, false) AS again FROM {TABLE}"
-        f" LEFT JOIN (SELECT copy_id, true AS twice FROM {TWICE}) AS found USING (copy_id)"
-        f" WHERE {where} AND (twice OR NOT coalesce({ordinary}, false))"
-    )
-    alone = f"SELECT {columns} FROM {APART} WHERE NOT again AND state <> 'withdrawn'"
-    return [
-        f"CREATE OR REPLACE TEMP TABLE {TWICE} (copy_id BIGINT)",
-        *found,
-        f"CREATE OR REPLACE TEMP TABLE {APART} AS {apart}",
-        f"CREATE OR REPLACE TEMP TABLE {RESOLVED} AS {several} UNION ALL {alone}",
-        f"DROP TABLE {APART}",
-    ]
-
-
-def quick_ordinary(where: str, ordinary: str = "true") -> str:
-    """The last words that :func:`quick_statements` left out: ordinary rows, of which each is its copy's only one."""
-    return (
-        f"SELECT {', '.join(NARROW)} FROM {TABLE} ANTI JOIN {TWICE} USING (copy_id)"
-        f" WHERE {where} AND state <> 'withdrawn' AND {ordinary}"
-    )
-
-
-def quick_last_word(where: str, ordinary: str = "true") -> str:
-    """The same as :func:`last_word` in fewer columns, where :func:`quick_statements` were run.
-
-    Ranking a hundred million rows takes minutes; looking for the few that need it takes seconds.
-    """
-    return f"{quick_ordinary(where, ordinary)} UNION ALL SELECT {', '.join(NARROW)} FROM {RESOLVED}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -86,11 +87,25 @@ def _value(name: str) -> str:
     return f'"{name}"' if name == "key" else name
 
 
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880"
+
+
 def copy_to(database: Database, select: str, to: Path) -> int:
     """Write the rows of a query as one Parquet file; gives their number."""
-    options = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880"
-    counted = database.execute(f"COPY ({select}) TO {text(to)} ({options})").fetchone()
+    counted = database.execute(f"COPY ({select}) TO {text(to)} ({_PARQUET})").fetchone()
     return counted[0] if counted else 0
+
+
+def copy_by_hour(database: Database, select: str, to: Path) -> tuple[int, list[tuple[str, Path]]]:
+    """Write the rows of a query into a folder, one Parquet file for each value of its column ``hour``.
+
+    Gives their number, and the files by hour. What the folder held before is removed.
+    """
+    if to.exists():
+        shutil.rmtree(to)
+    counted = database.execute(f"COPY ({select}) TO {text(to)} ({_PARQUET}, PARTITION_BY (hour))").fetchone()
+    files = [(file.parent.name.removeprefix("hour="), file) for file in sorted(to.glob("hour=*/*"))]
+    return (counted[0] if counted else 0), files
 
 
 def write_rows(
@@ -111,7 +126,7 @@ def write_rows(
         partitions = _spread(rows, work, came)
         if not partitions:
             return written
-        with connected(work, threads=1) as database:
+        with connected(work, threads=1, place="--archive") as database:
             for (day, hour), file in sorted(partitions.items()):
                 made = target.scratch(work) / f"{day}-{hour}-{name}{ENDING}.part"
                 written.rows += copy_to(database, select_text([file]), made)

@@ -117,8 +117,8 @@ class DocumentReader:
         self._step += steps
         return step
 
-    def _broken(self, reason: str, data: bytes | Chunks, *, steps: int, message: bool = True) -> _Step:
-        step = _Step(self._step, steps, message, None, Broken(reason, self._step, data))
+    def _broken(self, reason: str, data: bytes | Chunks, *, steps: int) -> _Step:
+        step = _Step(self._step, steps, True, None, Broken(reason, self._step, data))  # noqa: FBT003 - a message
         self._step += steps
         return step
 

@@ -14,10 +14,10 @@ from crr_monitor.sources.documents import DocumentReader
 from crr_monitor.sources.fingerprint import still_begins_with, take_fingerprint
 from crr_monitor.sources.lines import LineReader
 from crr_monitor.sources.scan import Cursor
-from crr_monitor.sources.stream import STDIN, ByteStream, explain
+from crr_monitor.sources.stream import STDIN, ByteStream, explain, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 ENDINGS = (".json", ".ndjson", ".jsonl", ".log", ".txt")
 """How the files in a folder end that are read, each also with ``.gz``; a file named itself may end in anything."""
@@ -35,8 +35,9 @@ class FileSource:
         """Take an absolute path, or ``-`` for standard input.
 
         Raises:
-            SourceError: there is no such file, or it may not be read.
+            SourceError: there is no such file, it may not be read, or its name is no UTF-8.
         """
+        _check_name(name)
         self.name = name
         self._regular = name != STDIN and stat.S_ISREG(_status(name).st_mode)
         if self._regular:
@@ -76,34 +77,45 @@ class FileSource:
             stream.close()
 
 
-def open_sources(arguments: Sequence[str], exclude: Collection[str] = ()) -> list[FileSource]:
+def _refuse(error: SourceError) -> None:
+    raise error
+
+
+def open_sources(
+    arguments: Sequence[str], exclude: Collection[str] = (), tell: Callable[[SourceError], None] = _refuse
+) -> list[FileSource]:
     """Give the sources that the arguments name, each once: files, folders with all below them, ``-``.
 
-    In folders, hidden files, reject files, files with other :data:`ENDINGS` and those in ``exclude`` (the store, its
-    reject file) are passed over; the order is that of the names.
+    In folders, hidden files, reject files, files with other :data:`ENDINGS`, pipes, and those in ``exclude`` (the
+    store, its reject file) are passed over; the order is that of the names.
+
+    What lies in a folder and cannot be read (a link to nothing, a file without permission) is given to ``tell``, and
+    passed over where that returns.
 
     Raises:
         SourceError: one of them is not there, may not be read, holds no logs, is excluded, or has an unknown scheme.
     """
     excluded = {os.path.realpath(path) for path in exclude}
-    names: dict[str, None] = {}
+    found: dict[str, FileSource] = {}
     for argument in arguments:
-        names.update(dict.fromkeys(_expand(argument, excluded)))
-    return [FileSource(name) for name in names]
+        for source in _expand(argument, excluded, tell):
+            found.setdefault(source.name, source)
+    return list(found.values())
 
 
 def logs_in(folder: str, exclude: Collection[str] = ()) -> list[str]:
     """Give the logs below a folder by the rules of :func:`open_sources`, in the order of their names; maybe none.
 
     Raises:
-        SourceError: it is no folder, or may not be read.
+        SourceError: it is no folder, may not be read, or its name is no UTF-8.
     """
     path = os.path.abspath(folder)  # noqa: PTH100 - as in _expand
+    _check_name(path)
     if not stat.S_ISDIR(_status(path).st_mode):
         message = f"{path}: is not a folder; name the folder in which logs arrive"
         raise SourceError(message)
     excluded = {os.path.realpath(each) for each in exclude}
-    return sorted(name for name in _walk(path) if os.path.realpath(name) not in excluded)
+    return sorted(name for name in _walk(path, _refuse) if os.path.realpath(name) not in excluded)
 
 
 class Resumable(Source, Protocol):
@@ -152,29 +164,54 @@ def check_resume(source: Resumable, seen: Seen | None) -> Decision:
     return Decision("resume", seen.position, f"it grew by {size - seen.read_bytes} bytes")
 
 
-def _expand(argument: str, excluded: set[str]) -> list[str]:
+def _expand(argument: str, excluded: set[str], tell: Callable[[SourceError], None]) -> Iterator[FileSource]:
     if argument == STDIN:
-        return [STDIN]
+        yield FileSource(STDIN)
+        return
     if scheme := _SCHEME.match(argument):
         message = f"{argument}: unknown scheme {scheme.group()}; name a file, a folder, or - for standard input"
         raise SourceError(message)
     path = os.path.abspath(argument)  # noqa: PTH100 - Path.absolute keeps "..", and one file would have two names
-    if not stat.S_ISDIR(_status(path).st_mode):
-        if os.path.realpath(path) in excluded:
-            message = f"{path}: is the store or its reject file, not a log; name other files"
-            raise SourceError(message)
-        return [path]
-    found = [name for name in _walk(path) if os.path.realpath(name) not in excluded]
-    if not found:
+    if stat.S_ISDIR(_status(path).st_mode):
+        yield from _in_folder(path, excluded, tell)
+        return
+    if os.path.realpath(path) in excluded:
+        message = f"{path}: is the store or its reject file, not a log; name other files"
+        raise SourceError(message)
+    yield FileSource(path)
+
+
+def _in_folder(path: str, excluded: set[str], tell: Callable[[SourceError], None]) -> Iterator[FileSource]:
+    empty = True
+
+    def told(error: SourceError) -> None:
+        nonlocal empty
+        empty = False
+        tell(error)
+
+    for name in sorted(_walk(path, told)):
+        if os.path.realpath(name) in excluded:
+            continue
+        try:
+            # A pipe that lies in a folder is read only when it is named: it would wait for its writer, maybe for ever.
+            source = FileSource(name) if may_be_log(_status(name).st_mode) else None
+        except SourceError as error:
+            told(error)
+            continue
+        if source is not None:
+            empty = False
+            yield source
+    if empty:
         endings = " ".join(ENDINGS)
         message = f"{path}: directory without logs; files in it must end in one of {endings} (or that and .gz)"
         raise SourceError(message)
-    return sorted(found)
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, tell: Callable[[SourceError], None]) -> Iterator[str]:
     def fail(error: OSError) -> None:
-        raise explain(str(error.filename), error) from error
+        problem = explain(str(error.filename), error)
+        problem.__cause__ = error
+        tell(problem)
 
     for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -184,6 +221,18 @@ def _walk(folder: str) -> Iterator[str]:
 def _is_log(name: str) -> bool:
     plain = name.lower().removesuffix(".gz")
     return plain.endswith(ENDINGS) and not name.startswith(".") and not plain.endswith(REJECTS_ENDING)
+
+
+def may_be_log(mode: int) -> bool:
+    """Whether what lies in a folder is a file, by its mode: no pipe, device or socket."""
+    return stat.S_ISREG(mode)
+
+
+def _check_name(name: str) -> None:
+    """The name is stored with the position, goes to other processes, and is told over HTTP: all of that is UTF-8."""
+    if name != readable(name):
+        message = f"{readable(name)}: the name is not valid UTF-8; rename it"
+        raise SourceError(message)
 
 
 def _status(path: str) -> os.stat_result:

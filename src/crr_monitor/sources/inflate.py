@@ -35,6 +35,11 @@ class Inflater:
                 return data
         return b""
 
+    def close(self) -> None:
+        """Give nothing more, and let go of what gave the bytes: the two would keep each other in memory."""
+        self._ended = True
+        self._raw = bytes
+
     def _step(self, size: int) -> bytes:
         # zlib drops what a failing call had already decompressed, so the state before it is kept.
         before = self._member.copy()

@@ -43,6 +43,11 @@ class _Stdin:
         """Nothing to do."""
 
 
+def readable(name: str) -> str:
+    """A name as text that can be stored and printed: bytes of it that are no UTF-8 are written out."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def explain(name: str, error: OSError) -> SourceError:
     """Put an error of the operating system into one line that names the source and the fix."""
     fixes: list[tuple[type[OSError], str]] = [
@@ -52,7 +57,8 @@ def explain(name: str, error: OSError) -> SourceError:
         (NotADirectoryError, "a part of the path is no folder; check the path"),
     ]
     fix = next((text for kind, text in fixes if isinstance(error, kind)), None)
-    return SourceError(f"{name}: {fix or f'cannot be read ({error.strerror}); check the disk, then run again'}")
+    told = fix or f"cannot be read ({error.strerror}); check the disk, then run again"
+    return SourceError(f"{readable(name)}: {told}")
 
 
 class ByteStream:
@@ -72,6 +78,7 @@ class ByteStream:
         self.raw_bytes = 0
         self._file, self.rereadable = _open(name) if file is None else (file, False)
         self._unread = b""
+        self._inflater: Inflater | None = None
         self._spool: IO[bytes] | None = None
         self._spool_base = 0
         self._holding = False
@@ -80,7 +87,8 @@ class ByteStream:
         except SourceError:
             self.close()
             raise
-        self._inflater = Inflater(self._raw_block, self._ahead) if self._ahead.startswith(MAGIC) else None
+        if self._ahead.startswith(MAGIC):
+            self._inflater = Inflater(self._raw_block, self._ahead)
 
     @property
     def fault(self) -> str | None:
@@ -151,6 +159,8 @@ class ByteStream:
         """Close the file; excerpts of a file stay valid, those of standard input do not."""
         self.release()
         self._file.close()
+        if self._inflater:
+            self._inflater.close()
 
     def _first(self) -> bytes:
         data = b""

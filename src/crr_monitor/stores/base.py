@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
@@ -136,6 +138,10 @@ class Asked(Struct, frozen=True):
     due_at: int
 
 
+LOOKED = 50
+"""So many times the limit are read where each bucket is given its share of what is due."""
+
+
 class Store(Protocol):
     """Records, statistics and positions of one monitor.
 
@@ -179,11 +185,14 @@ class Store(Protocol):
     def pending(self, since: int, until: int) -> Iterator[Share]:
         """The counted pending copies with ``since <= sort_at < until``; ``key.slot`` is the time in milliseconds."""
 
-    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
         """At most ``limit`` records to ask S3 about at ``now``, the longest due first.
 
         Only what is unsettled is ever due: pending, failed, uncertain. It is so ``overdue`` milliseconds after its
         ``sort_at``, and once it was asked about, when :meth:`asked` said. Nothing else is read: no scan.
+
+        With ``share`` at most so many are of one source bucket (or of none that is known), so that what waits behind
+        very many of one bucket is found: for that up to :data:`LOOKED` times ``limit`` are read.
         """
 
     def asked(self, questions: Sequence[Asked]) -> None:
@@ -245,6 +254,21 @@ def advance(known: Evidence | None, news: Evidence) -> Change | None:
     before, record = derive(known), derive(merged)
     listed = record.status > Status.UNCERTAIN or before.status > Status.UNCERTAIN
     return Change(merged, record, shares(before), shares(record), listed)
+
+
+def take_due(walk: Iterable[Due], limit: int, share: int | None) -> list[Due]:
+    """What :meth:`Store.due` gives of all that is due, which ``walk`` has in order."""
+    if share is None:
+        return list(islice(walk, limit))
+    found: list[Due] = []
+    counts: Counter[str | None] = Counter()
+    for due in islice(walk, limit * LOOKED):
+        if len(found) == limit:
+            break
+        if counts[due.record.source_bucket] < share:
+            counts[due.record.source_bucket] += 1
+            found.append(due)
+    return found
 
 
 def matches(record: Record, query: Query) -> bool:

@@ -204,8 +204,8 @@ class DynamoStore(DynamoWriter):
             counted = [item for item in page if marks.get((item.key, item.version_id), item.born_at) == item.born_at]
             yield from pending_shares(item.record for item in counted)
 
-    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
-        return self._questions.due(now, overdue, limit)
+    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
+        return self._questions.due(now, overdue, limit, share)
 
     def oldest(self, status: Status) -> int | None:
         partitions = [open_partition(name, shard) for name in CLASSES[status] for shard in range(OPEN_SHARDS)]

@@ -9,10 +9,9 @@ again, and the item back; it reads nothing for that, and they cost nothing where
 from __future__ import annotations
 
 import heapq
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from crr_monitor.stores.base import Due
+from crr_monitor.stores.base import Due, take_due
 from crr_monitor.stores.dynamodb_calls import BATCH_GET, ConditionFailedError
 from crr_monitor.stores.dynamodb_items import (
     ASKED,
@@ -59,7 +58,7 @@ class Questions:
         self._clock = clock
         self._step = step
 
-    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int, share: int | None) -> list[Due]:
         """See :meth:`crr_monitor.stores.base.Store.due`."""
         walks = []
         for name in OPEN_CLASSES:
@@ -68,7 +67,7 @@ class Questions:
                 asked = self._walk(DUE_INDEX, DUE_AT, open_partition(name + ASKED, shard), now, limit)
                 walks.append(_due(item, overdue) for item in fresh)
                 walks.append(_due(item, overdue) for item in asked)
-        return list(islice(heapq.merge(*walks, key=lambda due: due.due_at), limit))
+        return take_due(heapq.merge(*walks, key=lambda due: due.due_at), limit, share)
 
     def _walk(self, index: str, sort: str, partition: str, until: int, limit: int) -> Iterator[Item]:
         """Items of one partition that are not over, the longest due first."""

@@ -236,7 +236,8 @@ class Transition(Struct, frozen=True):
     ``sequence`` is its position in the stream, padded so that text order is stream order; ``born_at`` names the item's
     life in the table. ``before`` and ``after`` are the records, ``after`` is ``None`` where the item left; ``old`` and
     ``new`` what they contribute to the statistics. ``at`` is when it changed (milliseconds, the writer's clock; of what
-    left, the table's, in seconds) and ``revision`` names the state of the item after it, or the last one.
+    left, the table's, in seconds) and ``revision`` names the state of the item after it, or the last one. ``before_at``
+    is when it had changed before that, 0 of what is new.
     """
 
     sequence: str
@@ -249,6 +250,7 @@ class Transition(Struct, frozen=True):
     new: list[Share]
     at: int = 0
     revision: int = 0
+    before_at: int = 0
 
 
 SEQUENCE_DIGITS = 40
@@ -265,13 +267,23 @@ def read_change(entry: Mapping[str, Any]) -> tuple[str, Transition | None]:
         return sequence, None
     was, now = (None if image is None else image.record for image in (before, after))
     old, new = ([] if record is None else shares(record) for record in (was, now))
-    at = item.derived.changed_at if after is not None else _removed_at(change)
+    at = item.derived.changed_at if after is not None else _told_at(change)
+    before_at = 0 if before is None else before.derived.changed_at
     return sequence, Transition(
-        sequence, item.key, item.version_id, item.born_at, was, now, old, new, at, item.revision
+        sequence, item.key, item.version_id, item.born_at, was, now, old, new, at, item.revision, before_at
     )
 
 
-def _removed_at(change: Mapping[str, Any]) -> int:
-    """When an item left: a time as GetRecords gives it, or seconds as Lambda does; 0 where it is not told."""
+def read_touched(entry: Mapping[str, Any]) -> tuple[int, Item] | None:
+    """An entry that changes nothing of the evidence, as where S3 was asked: when (milliseconds), and the item."""
+    change = entry["dynamodb"]
+    before, after = read_item(change.get("OldImage")), read_item(change.get("NewImage"))
+    if before is None or after is None or before.parts != after.parts:
+        return None
+    return _told_at(change), after
+
+
+def _told_at(change: Mapping[str, Any]) -> int:
+    """When an entry was made: a time as GetRecords gives it, or seconds as Lambda does; 0 where it is not told."""
     told = change.get("ApproximateCreationDateTime") or 0
     return to_milliseconds(told) if isinstance(told, datetime) else int(told * SECOND_MS)

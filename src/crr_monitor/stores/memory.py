@@ -21,6 +21,7 @@ from crr_monitor.stores.base import (
     matches,
     pending_shares,
     system_clock,
+    take_due,
 )
 
 if TYPE_CHECKING:
@@ -176,10 +177,10 @@ class MemoryStore:
             row.record for row in rows if not row.counted_before and since <= row.record.sort_at < until
         )
 
-    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
         known = (row.due(overdue) for row in self._state.rows.values())
         found = [due for due in known if due is not None and due.due_at <= now]
-        return sorted(found, key=lambda due: due.due_at)[:limit]
+        return take_due(sorted(found, key=lambda due: due.due_at), limit, share)
 
     def asked(self, questions: Sequence[Asked]) -> None:
         state = self._state.copy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ from crr_monitor.stores.base import (
 )
 from crr_monitor.stores.packed import PackedEvidence, pack, unpack
 from crr_monitor.stores.sqlite_due import read_due, write_asked
-from crr_monitor.stores.sqlite_schema import check_ours, migrate, use_wal
+from crr_monitor.stores.sqlite_opening import may_write, no_store, open_file, open_to_read, stamp
 from crr_monitor.stores.sqlite_statistics import IGNORED, add_cells, add_counts, expire
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Share
     from crr_monitor.stores.base import Asked, Batch, Due, Query
+    from crr_monitor.stores.sqlite_opening import Stamp
 
 OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
 """Bits of ``version.flags``: not settled; something uncertain; counted before its record left for a while."""
@@ -83,11 +84,13 @@ class SqliteStore:
         step: Callable[[str], None] = lambda _name: None,
         *,
         create: bool = True,
+        reading: bool = False,
         cache_kib: int = 65_536,
     ) -> None:
         """Open the file, and make it where it is missing (unless ``create`` is false).
 
-        ``cache_kib`` bounds the memory for pages of the file.
+        With ``reading`` it is also opened where it may not be written; then it cannot be changed. ``cache_kib`` bounds
+        the memory for pages of the file.
 
         Raises:
             StoreError: it cannot be opened, is no store of ours, or was made by a newer version.
@@ -97,39 +100,26 @@ class SqliteStore:
         self._clock = clock
         self._step = step
         self._cache_kib = cache_kib
-        if not create and not self.path.exists():
-            message = f"no store at {self.path}: ingest something first, or name another one with --store"
-            raise StoreError(message)
+        self._before: Stamp | None = None
         with self._errors():
-            self._db = self._open()
+            self._db = self._open(create=create, reading=reading)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, *, create: bool, reading: bool) -> sqlite3.Connection:
+        if not create and not self._holds_something():
+            raise no_store(self.path)
+        if reading and not may_write(self.path):
+            db, self._before = open_to_read(self.path, self._cache_kib)
+            return db
+        return open_file(self.path, self._cache_kib, create=create)
+
+    def _holds_something(self) -> bool:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self.path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
         except OSError as error:
-            message = f"cannot make the folder of the store {self.path}: {error.strerror}"
+            message = f"store {self.path}: {error.strerror} (run as a user who may read its folder)"
             raise StoreError(message) from error
-        if self.path.is_dir():
-            message = f"{self.path} is a folder: name a file in it with --store"
-            raise StoreError(message)
-        if self.path.exists():
-            # Read-only, so that another program's file stays as it is, its write-ahead log included.
-            uri = f"{self.path.absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as db:
-                check_ours(db, self.path)
-        db = sqlite3.connect(self.path, isolation_level=None, timeout=30, cached_statements=64)
-        try:
-            use_wal(db)
-            # Each commit is on the disk before its messages count as read.
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute(f"PRAGMA cache_size = -{self._cache_kib:d}")
-            db.execute("PRAGMA wal_autocheckpoint = 8000")
-            db.execute("PRAGMA journal_size_limit = 67108864")
-            migrate(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -142,7 +132,7 @@ class SqliteStore:
                 "SQLITE_FULL": "the disk is full: free some space and run it again, nothing was lost",
                 "SQLITE_BUSY": "another process has held it for 30 seconds",
                 "SQLITE_CANTOPEN": "check that the folder exists and may be written",
-                "SQLITE_READONLY": "the file or its folder may not be written",
+                "SQLITE_READONLY": "to change it takes the right to write it and its folder: run as a user who has it",
                 "SQLITE_NOTADB": "the file is no SQLite database",
                 "SQLITE_CORRUPT": "the file is damaged: restore it, or remove it and ingest again",
                 "SQLITE_IOERR": "reading or writing failed: check the disk",
@@ -241,9 +231,9 @@ class SqliteStore:
             cells: dict[CellKey, Cell] = {}
             forgotten = []
             outgoing = sqlite_outbox.Outgoing(db, now)
-            for _, id_, flags, key, version_id, body in rows:
+            for n, id_, flags, key, version_id, body in rows:
                 record = derive(unpack(key, version_id, body))
-                outgoing.expired(record)
+                outgoing.left(n, record)
                 counted = shares(record)
                 if counted:
                     forgotten.append((id_, now))
@@ -271,18 +261,28 @@ class SqliteStore:
         """Switch archiving on under a name, or with ``None`` off; gives the name in force, the first one given.
 
         From then on every change that belongs into the archive is put into the outbox in its transaction, whichever
-        process makes it; what is settled already is put there at once.
+        process makes it. What had settled before is the backlog: :meth:`catch_up` puts it there, or its leaving does.
         """
         with self._transaction() as db:
-            new = name is not None and db.execute("SELECT 1 FROM archiving").fetchone() is None
             kept = sqlite_outbox.switch(db, name)
             self._step("outbox")
-            if new:
-                outgoing = sqlite_outbox.Outgoing(db, self._clock())
-                for record, _ in self._read(f"{_ROWS}status > ?", (int(Status.UNCERTAIN),)):
-                    outgoing.changed(None, record)
-                outgoing.write()
         return kept
+
+    def catch_up(self, limit: int) -> bool:
+        """Put what had settled in the next records of the backlog, ``limit`` at most, into the outbox.
+
+        Where that ended is remembered in the same transaction. Gives whether more is left.
+        """
+        with self._transaction() as db:
+            more = sqlite_outbox.catch_up(db, self._clock(), limit)
+            self._step("outbox")
+        return more
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is a backlog: records of before archiving was switched on, which nobody looked at yet."""
+        with self._errors():
+            return sqlite_outbox.behind(self._db)
 
     @property
     def archiving(self) -> bool:
@@ -371,9 +371,9 @@ class SqliteStore:
             rows = self._rows(condition, (since, until))
             yield from pending_shares(record for record, flags in rows if not flags & COUNTED_BEFORE)
 
-    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
         with self._errors():
-            return read_due(self._db, now, overdue, limit)
+            return read_due(self._db, now, overdue, limit, share)
 
     def asked(self, questions: Sequence[Asked]) -> None:
         with self._transaction() as db:
@@ -425,6 +425,9 @@ class SqliteStore:
     def close(self) -> None:
         with self._errors():
             self._db.close()
+        if self._before is not None and stamp(self.path) != self._before:
+            message = f"store {self.path} was changed while it was read, so the answer may be wrong: ask again"
+            raise StoreError(message)
 
 
 _INSERT = (

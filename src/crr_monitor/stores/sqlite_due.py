@@ -7,11 +7,10 @@ since: then ``sort_at`` tells.
 from __future__ import annotations
 
 import heapq
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor.core.status import derive
-from crr_monitor.stores.base import Due
+from crr_monitor.stores.base import LOOKED, Due, take_due
 from crr_monitor.stores.packed import unpack
 
 if TYPE_CHECKING:
@@ -37,10 +36,11 @@ ASKED = (
 )
 
 
-def read_due(db: sqlite3.Connection, now: int, overdue: int, limit: int) -> list[Due]:
+def read_due(db: sqlite3.Connection, now: int, overdue: int, limit: int, share: int | None) -> list[Due]:
     """See :meth:`crr_monitor.stores.base.Store.due`."""
-    walks = [_walk(db.execute(sql, (overdue, now, limit))) for sql in (UNASKED, ASKED)]
-    return list(islice(heapq.merge(*walks, key=lambda due: due.due_at), limit))
+    most = limit if share is None else limit * LOOKED
+    walks = [_walk(db.execute(sql, (overdue, now, most))) for sql in (UNASKED, ASKED)]
+    return take_due(heapq.merge(*walks, key=lambda due: due.due_at), limit, share)
 
 
 def _walk(rows: Iterable[tuple[Any, ...]]) -> Iterator[Due]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crr_monitor.stores.base import StoreError
 from crr_monitor.stores.sqlite_due import DUE_SCHEMA
-from crr_monitor.stores.sqlite_outbox import OUTBOX_SCHEMA
+from crr_monitor.stores.sqlite_outbox import BACKLOG_SCHEMA, OUTBOX_SCHEMA
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,12 +48,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("CREATE TABLE note(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",),
     DUE_SCHEMA,
     OUTBOX_SCHEMA,
+    BACKLOG_SCHEMA,
 )
 """Migration ``i`` brings a file from ``PRAGMA user_version`` ``i`` to ``i + 1``; never edited once released."""
 
 
-def check_ours(db: sqlite3.Connection, path: Path) -> None:
-    """Look before anything is written.
+def check_ours(db: sqlite3.Connection, path: Path) -> int:
+    """Look before anything is written; gives the schema's number, 0 of a file in which there is nothing yet.
 
     Raises:
         StoreError: the file belongs to another program, or was made by a newer version of this one.
@@ -69,6 +70,7 @@ def check_ours(db: sqlite3.Connection, path: Path) -> None:
     if version > len(MIGRATIONS):
         message = f"{path} was made by a newer version of CRR Monitor (schema {version}): upgrade, or name another file"
         raise StoreError(message)
+    return int(version)
 
 
 def use_wal(db: sqlite3.Connection) -> None:
