@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from crr_monitor import templates
 from crr_monitor.aws import bucket_alarms
+from crr_monitor.sinks import metrics
 from tests.aws.making import stack
 from tools import permissions
 
@@ -172,7 +173,7 @@ def from_template(sources: Iterable[str], parameters: Mapping[str, float] | None
         for name, each in document["Resources"].items()
         if each["Type"] == "AWS::CloudWatch::Alarm"
     ]
-    made = bucket_alarms.wanted(stack(), sources, "topic")
+    made = bucket_alarms.wanted(stack(), sources, "topic", metrics.NAMESPACE)
     return found + [_alarm(name.rpartition("-failed-")[2], each, values) for name, each in made.items()]
 
 
@@ -181,7 +182,7 @@ def _alarm(name: str, properties: Mapping[str, Any], values: Mapping[str, Any]) 
     periods = int(properties["EvaluationPeriods"])
     return Alarm(
         name,
-        properties["Namespace"],
+        metrics.NAMESPACE if isinstance(properties["Namespace"], dict) else properties["Namespace"],
         properties["MetricName"],
         tuple((each["Name"], _name(each["Value"])) for each in properties.get("Dimensions", [])),
         properties.get("Statistic") or properties["ExtendedStatistic"],

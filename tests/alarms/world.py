@@ -18,6 +18,7 @@ from crr_monitor.core.model import Copy, Record, Status
 from crr_monitor.core.notices import (
     CANARY_NOTE,
     UNANSWERED_NOTE,
+    Flight,
     Unanswered,
     encode_canaries,
     encode_unanswered,
@@ -293,7 +294,7 @@ class World:
         self.box.broken = self.broken("topic", at)
         refused = [Unanswered("theirs", "the agent's role is gone", 3)] if self.broken("agent", at) else []
         self.store.keep_note(UNANSWERED_NOTE, encode_unanswered(refused))
-        self.store.keep_note(CANARY_NOTE, encode_canaries({"orders orders-audit": self._canary}))
+        self.store.keep_note(CANARY_NOTE, encode_canaries({"orders orders-audit": Flight(self._canary)}))
         undelivered = 2 if self.broken("undelivered", at) else 0
         seen = watch(self.store, Watch(), [self.box], at, undelivered)  # type: ignore[arg-type]
         self.alarms.series.publish(seen.points, at / SECOND_MS)

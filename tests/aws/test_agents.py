@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from crr_monitor.aws.agents import destinations_in, known_to_hub, latest
-from crr_monitor.aws.discovery import Discovery
+from typing import TYPE_CHECKING
+
+from crr_monitor.aws.agents import ask_agents, destinations_in, is_same, known_to_hub, latest
+from crr_monitor.aws.discovery import Discovery, Unknown
 from crr_monitor.core.topology import BucketConfig, Topology
-from tests.aws.making import AGENT, HOME, HUB, config
+from tests.aws.making import AGENT, HOME, HUB, config, make_bucket, new_sessions
+
+if TYPE_CHECKING:
+    from crr_monitor.sandbox import Sandbox
 
 
 def test_destinations_of_others() -> None:
@@ -31,3 +36,24 @@ def test_newest_configuration() -> None:
     """Of several configurations of one bucket the newest counts."""
     old, new = config("a", "b", since=1), config("a", "c", since=2)
     assert latest(Topology([new, old])) == [new]
+
+
+def test_same_account() -> None:
+    """An account is as it was if its buckets, rules, and those that cannot be asked are; why not does not matter."""
+    one = Discovery(HUB, {"a": HOME, "b": HOME}, (config("a", "b"),), (Unknown("b", "SlowDown"),))
+    assert is_same(one, Discovery(HUB, {"b": HOME, "a": HOME}, (config("a", "b"),), (Unknown("b", "timed out"),)))
+    assert not is_same(one, Discovery(HUB, {"a": HOME}, one.configs, one.unknown))
+    assert not is_same(one, Discovery(HUB, one.buckets, (config("a", "c"),), one.unknown))
+    assert not is_same(one, Discovery(HUB, one.buckets, one.configs))
+
+
+def test_clients_of_many_accounts(sandbox: Sandbox) -> None:
+    """Of accounts that were asked no client stays, however many they are: each takes memory in each of its Regions."""
+    sessions = new_sessions(sandbox, role_name="asking")
+    accounts = [AGENT, "200000000001"]
+    for account in accounts:
+        make_bucket(sandbox, f"of-{account}", account=account)
+        make_bucket(sandbox, f"abroad-{account}", "eu-west-1", account=account)
+    found, notes = ask_agents(sessions, accounts, {}, HOME)
+    assert (sorted(len(each.buckets) for each in found), notes) == ([2, 2], [])
+    assert {account for _, _, account in sessions._clients} == {HUB}

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from crr_monitor.aws.discovery import discover
 from crr_monitor.aws.patterns import buckets_in
+from crr_monitor.aws.plan_model import Watched
 from crr_monitor.aws.record import BUCKETS, DOCUMENTS, REGIONS, Record
+from crr_monitor.aws.selectors import trail_selectors
 from crr_monitor.aws.setup import Known, execute, look, look_for_removal
 from tests.aws.making import (
     AGENT,
@@ -310,6 +312,54 @@ def test_existing_trail_is_looked_at(sandbox: Sandbox) -> None:
     assert report.notes == ["bucket orders-dr: no trail logs its writes, so nothing is seen of it"]
 
 
+def test_reads_are_logged_as_long_as_they_are_asked_for(sandbox: Sandbox) -> None:
+    """With ``DeniedReads`` the own trail gets a second selector and each Region a rule; without it both go again."""
+    replicated_pair(sandbox)
+    cloudtrail = sandbox.client("cloudtrail", HUB, HOME)
+    make_bucket(sandbox, "logs")
+    mine = hub(sandbox, trail_bucket="logs")
+    converge(sandbox, mine)
+    asking = replace(mine, denied_reads="Objects")
+    rules = [f"rule {PREFIX}denied-reads in {region}" for region in ("eu-west-1", "us-east-1")]
+    trail = f"update trail {mine.trail} in us-east-1"
+    done = [each.split(":")[0] for each in converge(sandbox, asking).done]
+    assert sorted(done) == [*(f"create {each}" for each in rules), trail]
+    _, reads = cloudtrail.get_event_selectors(TrailName=mine.trail)["AdvancedEventSelectors"]
+    fields = {field.pop("Field"): field for field in reads["FieldSelectors"]}
+    assert fields == {
+        "eventCategory": {"Equals": ["Data"]},
+        "resources.type": {"Equals": ["AWS::S3::Object"]},
+        "eventName": {"Equals": ["GetObject"]},
+        "userIdentity.arn": {"EndsWith": ["/s3-replication"]},
+    }
+    assert converge(sandbox, asking).done == []
+    done = [each.split(":")[0] for each in converge(sandbox, mine).done]
+    assert sorted(done) == [*(f"delete {each}" for each in rules), trail]
+    assert len(cloudtrail.get_event_selectors(TrailName=mine.trail)["AdvancedEventSelectors"]) == 1
+
+
+def test_reads_that_an_existing_trail_does_not_log(sandbox: Sandbox) -> None:
+    """With ``Trail: Existing`` a trail that lacks the reads is a note with the selector, which then is enough."""
+    replicated_pair(sandbox)
+    cloudtrail = sandbox.client("cloudtrail", HUB, HOME)
+    make_bucket(sandbox, "logs")
+    cloudtrail.create_trail(Name="theirs", S3BucketName="logs", IsMultiRegionTrail=True)
+    cloudtrail.start_logging(Name="theirs")
+    management = {"FieldSelectors": [{"Field": "eventCategory", "Equals": ["Management"]}]}
+    writes = trail_selectors("aws", [Watched("orders", HOME), Watched("orders-dr", "eu-west-1")], "x")
+    cloudtrail.put_event_selectors(TrailName="theirs", AdvancedEventSelectors=[management, *writes])
+    mine = hub(sandbox, denied_reads="Objects")
+    report = converge(sandbox, mine)
+    (note,) = report.notes
+    told, _, selector = note.partition("; in a trail there this selector does so: ")
+    assert told == "DeniedReads Objects: no trail is known to log the replication service's reads of orders"
+    assert report.problems == []
+    added = [management, *writes, json.loads(selector)]
+    cloudtrail.put_event_selectors(TrailName="theirs", AdvancedEventSelectors=added)
+    again = converge(sandbox, mine)
+    assert (again.done, again.notes) == ([], [])
+
+
 def test_agent(sandbox: Sandbox) -> None:
     """An agent watches its own sources, and the destinations that the hub told it, which it cannot know itself."""
     make_bucket(sandbox, "theirs", "eu-west-1", account=AGENT)
@@ -371,7 +421,7 @@ def test_settings_are_restored_when_the_source_changes(sandbox: Sandbox) -> None
     assert Record(sessions(sandbox), stack()).get(BUCKETS) == {}
 
 
-def test_overlap_is_a_problem(sandbox: Sandbox) -> None:
+def test_overlap(sandbox: Sandbox) -> None:
     """A bucket whose notifications overlap is left as it is and told; the others are changed."""
     replicated_pair(sandbox)
     sandbox.client("sns", HUB, HOME).create_topic(Name=PREFIX + "events")
@@ -381,10 +431,32 @@ def test_overlap_is_a_problem(sandbox: Sandbox) -> None:
         Bucket="orders", NotificationConfiguration={"QueueConfigurations": [theirs]}
     )
     report = converge(sandbox, mine, change_buckets=True)
-    (problem,) = report.problems
-    assert problem.startswith("bucket orders: its notification theirs sends s3:ObjectCreated:*")
+    (text,) = report.blocked
+    assert text.startswith("bucket orders is not watched: its notification theirs sends s3:ObjectCreated:*")
+    assert (report.problems, report.unseen) == ([], ["orders"])
     assert "TopicConfigurations" not in notifications(sandbox, "orders", HOME)
     assert "TopicConfigurations" in notifications(sandbox, "orders-dr", "eu-west-1")
+
+
+def test_settings_that_cannot_be_read(sandbox: Sandbox) -> None:
+    """A bucket whose notification settings may not be read is told as not watched; the others are changed."""
+    replicated_pair(sandbox)
+    deny(sandbox, service="s3", operation="GET", resource="/orders?notification")
+    report = converge(sandbox, hub(sandbox, event_source="EventBridge"), change_buckets=True)
+    (text,) = report.blocked
+    assert text.startswith("bucket orders is not watched: its notification settings could not be read: s3:GetBucketN")
+    assert (report.problems, report.unseen) == ([], ["orders"])
+    assert notifications(sandbox, "orders-dr", "eu-west-1") == {"EventBridgeConfiguration": {}}
+
+
+def test_settings_that_cannot_be_written(sandbox: Sandbox) -> None:
+    """A bucket whose notification settings may not be written is told as not watched."""
+    replicated_pair(sandbox)
+    deny(sandbox, service="s3", operation="PUT", resource="/orders?notification")
+    report = converge(sandbox, hub(sandbox, event_source="EventBridge"), change_buckets=True)
+    (text,) = report.blocked
+    assert text.startswith("bucket orders is not watched: s3:PutBucketNotificationConfiguration: AccessDenied")
+    assert (report.problems, report.unseen) == ([], ["orders"])
 
 
 def test_agent_waits_for_the_hubs_topic(sandbox: Sandbox) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
+from crr_monitor.aws import discovery
 from crr_monitor.aws.discovery import Discovery, Pace, Unknown, discover, topology_entries
-from crr_monitor.aws.sessions import AwsError
+from crr_monitor.aws.sessions import OPTIONS, AwsError
 from crr_monitor.core.topology import BucketConfig
 from tests.aws.making import AGENT, HOME, HUB, config, deny, make_bucket, new_sessions, replicate, sessions
 
@@ -43,6 +45,28 @@ def test_could_not_ask_is_not_without_rules(sandbox: Sandbox) -> None:
     assert str(unknown).endswith("allow s3:GetReplicationConfiguration on this bucket (also in its bucket policy)")
 
 
+@pytest.mark.parametrize(("times", "unknown"), [(2, 2), (3, 5)])
+def test_region_that_does_not_answer(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, times: int, unknown: int
+) -> None:
+    """After three buckets of a Region in a row that did not answer the others there are not asked, and all is unknown.
+
+    Other Regions are asked as ever.
+    """
+    monkeypatch.setitem(OPTIONS, "retries", {"total_max_attempts": 1})
+    monkeypatch.setattr(discovery, "WORKERS", 1)
+    for number in range(5):
+        make_bucket(sandbox, f"abroad-{number}", "eu-west-1")
+    make_bucket(sandbox, "orders")
+    replicate(sandbox, "orders", "abroad-0")
+    match = {"service": "s3", "operation": "GET", "region": "eu-west-1"}
+    sandbox.fault("error", code="InternalError", status=500, match=match, times=times)
+    found = discover(new_sessions(sandbox), HOME)
+    assert [each.bucket for each in found.unknown] == [f"abroad-{number}" for number in range(unknown)]
+    assert {each.permission for each in found.unknown} == {None}
+    assert [config.bucket for config in found.configs] == ["orders"]
+
+
 def test_no_listing_no_knowledge(sandbox: Sandbox) -> None:
     """Where the buckets cannot be listed there is no discovery at all, rather than an empty one."""
     deny(sandbox, service="s3")
@@ -50,15 +74,44 @@ def test_no_listing_no_knowledge(sandbox: Sandbox) -> None:
         discover(sessions(sandbox), HOME)
 
 
+def let_in(sandbox: Sandbox, account: str) -> None:
+    """A role ``reader`` in an account, for the hub."""
+    trust = {"Effect": "Allow", "Principal": {"AWS": HUB}, "Action": "sts:AssumeRole"}
+    sandbox.client("iam", account, HOME).create_role(
+        RoleName="reader", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    )
+
+
 def test_another_account_through_its_role(sandbox: Sandbox) -> None:
     """Another account is asked through the role that is named, in that account."""
     make_bucket(sandbox, "theirs", "eu-west-1", account=AGENT)
-    trust = {"Effect": "Allow", "Principal": {"AWS": HUB}, "Action": "sts:AssumeRole"}
-    sandbox.client("iam", AGENT, HOME).create_role(
-        RoleName="reader", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    )
+    let_in(sandbox, AGENT)
     found = discover(new_sessions(sandbox, role_name="reader"), HOME, AGENT)
     assert found == Discovery(AGENT, {"theirs": "eu-west-1"})
+
+
+def test_a_region_that_only_the_other_account_has(sandbox: Sandbox) -> None:
+    """An account is asked also in an opt-in Region that is closed to one's own: its role is assumed elsewhere."""
+    make_bucket(sandbox, "theirs", "me-south-1", account=AGENT)
+    let_in(sandbox, AGENT)
+    deny(sandbox, service="sts", region="me-south-1")
+    found = discover(new_sessions(sandbox, role_name="reader"), "me-south-1", AGENT)
+    assert found == Discovery(AGENT, {"theirs": "me-south-1"})
+
+
+def test_many_accounts_fit_into_a_function(sandbox: Sandbox) -> None:
+    """A further account costs less than 2 MB, as clients of all accounts have the service's description in common."""
+    accounts = [f"{number:012}" for number in range(100, 105)]
+    for account in accounts:
+        let_in(sandbox, account)
+    ours = new_sessions(sandbox, role_name="reader")
+    ours.client("s3", HOME, accounts[0])
+    tracemalloc.start()
+    for account in accounts[1:]:
+        assert ours.client("s3", HOME, account).list_buckets()["Buckets"] == []
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken / len(accounts[1:]) < 2_000_000
 
 
 def test_no_role_no_other_account(sandbox: Sandbox) -> None:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import json
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crr_monitor.aws.patterns import PATTERN_BYTES, buckets_in, dump, rules_for
+from crr_monitor.aws.patterns import (
+    DENIALS,
+    PATTERN_BYTES,
+    READS,
+    buckets_in,
+    denied_reads_pattern,
+    dump,
+    rules_for,
+)
+from crr_monitor.decode import decode
+from tests.messages import cloudtrail_denied, eventbridge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,3 +75,36 @@ def test_no_bucket_is_missed_while_rules_split_and_join(source: EventSource) -> 
     for one, other in itertools.permutations(sizes, 2):
         kept = set(names[: min(one, other)])
         assert all(kept <= seen for seen in steps(made[one], made[other]))
+
+
+def test_denied_reads_have_one_rule() -> None:
+    """The rule of denied reads is short enough for EventBridge and names no bucket; it has each name that is logged."""
+    pattern = denied_reads_pattern()
+    assert len(dump(pattern)) <= PATTERN_BYTES
+    assert buckets_in(pattern) == frozenset()
+    assert {*READS["Objects"]} <= {*READS["All"]} == {*pattern["detail"]["eventName"]}
+
+
+CODES = (
+    *("AccessDenied", "AccessDeniedException", "Client.AccessDenied", "AllAccessDisabled", "Forbidden"),
+    *("UnauthorizedAccess", "KMS.DisabledException", "Kms.KMSInvalidStateException", "KMS.NotFoundException"),
+    *("MethodNotAllowed", "NoSuchKey", "SlowDown", "InternalError", "AllAccess"),
+)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_denials_are_those_of_the_decoder(code: str) -> None:
+    """The rule lets through just the reads that the decoder takes as denied, so nothing else costs a message."""
+    record = cloudtrail_denied("GetObject", errorCode=code, errorMessage="words")
+    found = decode(json.dumps(eventbridge(record)).encode())
+    matches = {
+        "wildcard": lambda value: fnmatchcase(code, value),
+        "prefix": code.startswith,
+        "equals": code.__eq__,
+    }
+    passed = any(
+        matches[name](value)
+        for each in DENIALS
+        for name, value in (each if isinstance(each, dict) else {"equals": each}).items()
+    )
+    assert passed == bool(found.events)

@@ -272,9 +272,14 @@ def test_trouble(world: World, status: int, cause: str) -> None:
 
 
 def test_nobody_listens(world: World) -> None:
-    """No connection is no answer."""
+    """No connection is no answer; the address, its Region and the cure are named."""
     reply = world.prober("http://127.0.0.1:9").ask(SOURCE, KEY, world.version)
-    assert refused(reply) == ("unreachable", None)
+    assert reply == Unasked(
+        "unreachable",
+        f"s3:HeadObject in orders: http://127.0.0.1:9 (Region {HOME}) cannot be reached: check name resolution and"
+        " network, and the address, if you named it (--endpoint-url) (EndpointConnectionError)",
+        None,
+    )
 
 
 def test_404_without_a_look_at_the_bucket(world: World) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from crr_monitor.aws.patterns import READS
 from crr_monitor.aws.plan_model import Watched
 from crr_monitor.aws.selectors import (
     MAX_ARNS,
@@ -13,12 +14,18 @@ from crr_monitor.aws.selectors import (
     TooManyError,
     Trail,
     canonical,
+    most_arns,
+    reads_selector,
     room_for_trail,
     trail_selectors,
     uncovered,
+    uncovered_reads,
     without_management_events,
 )
-from tests.aws.making import watched
+from tests.aws.making import HUB, watched
+
+if TYPE_CHECKING:
+    from crr_monitor.aws.words import DeniedReads
 
 
 def trail(*selectors: dict[str, Any] | None, **fields: Any) -> Trail:  # noqa: ANN401 - any field of the trail
@@ -178,3 +185,75 @@ def test_five_trails() -> None:
     (problem,) = room_for_trail(five, ["us-east-1", "eu-west-1"])
     assert problem.startswith("us-east-1 has 5 trails")
     assert "Trail Existing" in problem
+
+
+# Reads of the replication service -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("detail", "most"), [("No", 493), ("Objects", 489), ("All", 484)])
+def test_reads_take_few_values(detail: DeniedReads, most: int) -> None:
+    """The selector of reads takes its share of the values once, however many buckets there are; one more is refused."""
+    reads = READS[detail]
+    buckets = [watched(f"bucket-{number}") for number in range(most_arns(reads))]
+    assert len(buckets) == most
+    assert values(trail_selectors("aws", buckets, "x", reads)) == MAX_VALUES
+    with pytest.raises(TooManyError, match=f"more than the {most} that one trail can select"):
+        trail_selectors("aws", [*buckets, watched("one-more")], "x", reads)
+
+
+def test_too_many_with_reads() -> None:
+    """Where the buckets would fit without the reads, that is said first; where they would not, it is not."""
+    buckets = [watched(f"bucket-{number}") for number in range(MAX_ARNS + 1)]
+    with pytest.raises(TooManyError) as fits:
+        trail_selectors("aws", buckets[:-1], "x", READS["Objects"])
+    with pytest.raises(TooManyError) as never:
+        trail_selectors("aws", buckets, "x", READS["Objects"])
+    without = "set DeniedReads to No, which leaves room for 493"
+    assert (without in str(fits.value), without in str(never.value)) == (True, False)
+    assert "500 values, of which DeniedReads takes 4" in str(never.value)
+
+
+def test_prefixes_make_room_for_reads() -> None:
+    """Prefixes that would fit without the selector of reads become buckets, so that it fits."""
+    many = watched(prefixes=tuple(f"{number}/" for number in range(MAX_ARNS)))
+    assert arns(trail_selectors("aws", [many], "x", READS["All"])) == ["arn:aws:s3:::orders/"]
+
+
+def test_reads_beside_writes() -> None:
+    """Without reads the trail's selectors are those of writes; with them one comes in addition, in canonical form."""
+    writes = trail_selectors("aws", [watched()], "x")
+    both = trail_selectors("aws", [watched()], "x", READS["All"])
+    assert both == [*writes, reads_selector(READS["All"])]
+    assert canonical(both) == both
+    assert uncovered("aws", [watched()], [trail(both[1])]) == ("orders",)
+
+
+@pytest.mark.parametrize(
+    ("selectors", "missing"),
+    [
+        ([reads_selector(READS["Objects"])], ()),
+        ([reads_selector(READS["All"])], ()),
+        ([BASIC_ALL], ()),
+        ([{**BASIC_ALL, "ReadWriteType": "ReadOnly"}], ()),
+        ([{**BASIC_ALL, "ReadWriteType": "WriteOnly"}], ("orders",)),
+        ([advanced(**DATA, readOnly={"Equals": ["true"]})], ()),
+        ([advanced(**DATA, readOnly={"Equals": ["false"]})], ("orders",)),
+        (
+            [advanced(**DATA, userIdentity__arn={"StartsWith": ["arn:aws:sts::111122223333:assumed-role/crr/"]})],
+            ("orders",),
+        ),
+        (trail_selectors("aws", [watched()], "x"), ("orders",)),
+        ([], ("orders",)),
+        ([None], ("orders",)),
+    ],
+)
+def test_reads_in_other_trails(selectors: list[dict[str, Any] | None], missing: tuple[str, ...]) -> None:
+    """A source whose reads no trail certainly logs is named; a mere destination is not read, and never is."""
+    buckets = [watched(), watched("orders-dr", source=False, destination=True)]
+    assert uncovered_reads(HUB, "aws", buckets, [trail(*selectors)], READS["Objects"]) == missing
+
+
+def test_all_reads_in_another_trail() -> None:
+    """A trail that logs reads of objects only is not enough where those of ACLs and tags are asked for."""
+    objects = trail(reads_selector(READS["Objects"]))
+    assert uncovered_reads(HUB, "aws", [watched()], [objects], READS["All"]) == ("orders",)

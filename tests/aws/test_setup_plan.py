@@ -103,6 +103,44 @@ def test_patterns(source: str, pattern: dict[str, Any]) -> None:
     assert find(plan, "rule", HOME).properties["EventPattern"] == pattern
 
 
+def find_denied(plan: Any) -> list[Resource]:  # noqa: ANN401
+    """The rules of denied reads."""
+    return [each for each in plan.resources if each.name.endswith("denied-reads")]
+
+
+@pytest.mark.parametrize("kind", ["hub", "agent"])
+@pytest.mark.parametrize("detail", ["Objects", "All"])
+def test_denied_reads(kind: str, detail: str) -> None:
+    """Where denied reads are asked for, each Region has a rule for them, to the same target as the one for writes."""
+    mine = {"hub": stack, "agent": agent}[kind](denied_reads=detail, trail_bucket="logs")
+    plan = desired(mine, [watched(), watched("eu", "eu-west-1")], ["ap-south-1"])
+    assert [each.region for each in find_denied(plan)] == ["eu-west-1", "us-east-1"]
+    for each in find_denied(plan):
+        (writes,) = [
+            other for other in plan.resources if other.region == each.region and other.name.endswith("events-0")
+        ]
+        assert each.properties["Targets"] == writes.properties["Targets"]
+        assert each.properties["EventPattern"]["detail"]["userIdentity"] == {
+            "principalId": [{"suffix": ":s3-replication"}]
+        }
+    selectors = find(plan, "trail", mine.region).properties["AdvancedEventSelectors"]
+    assert [each["Name"] for each in selectors] == ["Writes to replicated buckets", "Reads of the replication service"]
+
+
+def test_no_denied_reads() -> None:
+    """Without being asked for, and with another source of events than CloudTrail, no reads are logged or taken."""
+    plain = desired(stack(trail_bucket="logs"), [watched()], [])
+    other = desired(stack(event_source="EventBridge", denied_reads="All"), [watched()], [])
+    assert find_denied(plain) + find_denied(other) == []
+    assert len(find(plain, "trail", HOME).properties["AdvancedEventSelectors"]) == 1
+
+
+def test_denied_reads_of_a_source_that_retires() -> None:
+    """While CloudTrail goes on beside its successor, so does the rule of denied reads."""
+    mine = stack(event_source="EventBridge", retiring=("CloudTrail",), denied_reads="Objects")
+    assert [each.region for each in find_denied(desired(mine, [watched()], []))] == [HOME]
+
+
 def test_notifications_need_topics_and_no_rules_for_objects() -> None:
     """With S3Notifications each Region with buckets of any account has a topic, to which only those publish."""
     mine = stack(event_source="S3Notifications", agent_accounts=(AGENT,))
@@ -112,6 +150,15 @@ def test_notifications_need_topics_and_no_rules_for_objects() -> None:
     buckets = find(plan, "topic", "sa-east-1").properties["Policy"]["Statement"][1]
     assert buckets["Principal"] == {"Service": "s3.amazonaws.com"}
     assert buckets["Condition"] == {"StringEquals": {"aws:SourceAccount": [HUB, AGENT]}}
+
+
+def test_a_topic_does_not_insist_on_the_rule() -> None:
+    """EventBridge may publish to a topic in another Region, also where it does not say for which rule."""
+    plan = desired(stack(), [watched(region="eu-west-1")], [])
+    rules = find(plan, "topic", "eu-west-1").properties["Policy"]["Statement"][0]
+    assert rules["Principal"] == {"Service": "events.amazonaws.com"}
+    arn = f"arn:aws:events:eu-west-1:{HUB}:rule/{PREFIX}*"
+    assert rules["Condition"] == {"ArnLikeIfExists": {"aws:SourceArn": arn}}
 
 
 def test_notifications_of_an_organization() -> None:

@@ -9,7 +9,16 @@ import pytest
 from crr_monitor import templates
 from crr_monitor.aws.artifacts import Bucket, template_key
 from crr_monitor.aws.parameters import ParameterError, check, declared, missing, retained
-from crr_monitor.aws.stacks import STORED_TEMPLATE_BYTES, TEMPLATE_BYTES, Event, Existing, Stacks, can_be_sent
+from crr_monitor.aws.stacks import (
+    STACK,
+    STORED_TEMPLATE_BYTES,
+    TEMPLATE_BYTES,
+    ChangeSet,
+    Event,
+    Existing,
+    Stacks,
+    can_be_sent,
+)
 from crr_monitor.aws.stacks import Change as StackChange
 from crr_monitor.aws.stacks import StackError as Refused
 from tests.aws.making import HOME, HUB, make_bucket
@@ -220,12 +229,48 @@ def test_unusable_stack_is_told_before_anything_is_done(status: str) -> None:
 class Client:
     """Answers each operation with what it was given for it, the last answer again and again."""
 
-    def __init__(self, **answers: list[dict[str, Any]]) -> None:
+    def __init__(self, **answers: list[Any]) -> None:
         self._answers = answers
 
     def __getattr__(self, operation: str) -> Any:  # noqa: ANN401 - as boto3's
         answers = self._answers[operation]
-        return lambda **_: answers.pop(0) if len(answers) > 1 else answers[0]
+        return lambda *_, **__: answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def test_failed_creation_that_could_not_be_taken_back() -> None:
+    """Where a bucket was written to before the rollback, the stack is removed all the same, and the bucket named."""
+
+    def event(number: int, name: str, status: str, kind: str = "AWS::S3::Bucket") -> dict[str, Any]:
+        physical = "arn:small" if kind == STACK else "small-kept"
+        told = {"EventId": str(number), "StackId": "arn:small", "PhysicalResourceId": physical, "ResourceType": kind}
+        return {**told, "LogicalResourceId": name, "ResourceStatus": status}
+
+    before = [event(0, NAME, "REVIEW_IN_PROGRESS", STACK)]
+    failed = [event(2, NAME, "ROLLBACK_FAILED", STACK), event(1, "SetUp", "CREATE_FAILED", "Custom::SetUp"), *before]
+    deleted = [event(4, NAME, "DELETE_COMPLETE", STACK), event(3, "Kept", "DELETE_SKIPPED"), *failed]
+    client = Client(
+        describe_stacks=[{"Stacks": [{"StackName": NAME, "StackId": "arn:small", "StackStatus": "ROLLBACK_FAILED"}]}],
+        execute_change_set=[{}],
+        delete_stack=[{}],
+        get_paginator=[Pages([before, failed, failed, deleted])],
+    )
+    with pytest.raises(Refused) as caught:
+        Stacks(client).execute(ChangeSet("arn:set", "arn:small", NAME, creates=True, new=True), lambda _: None)
+    assert str(caught.value) == (
+        f"stack {NAME}: SetUp (Custom::SetUp) CREATE_FAILED: no reason is told; everything was taken back but"
+        " small-kept: mend it, and deploy again"
+    )
+
+
+class Pages:
+    """Gives at each listing of events the next of some."""
+
+    def __init__(self, answers: list[list[dict[str, Any]]]) -> None:
+        self._answers = answers
+
+    def paginate(self, **_: str) -> list[dict[str, Any]]:
+        """One page."""
+        return [{"StackEvents": self._answers.pop(0)}]
 
 
 def test_waiting_ends() -> None:

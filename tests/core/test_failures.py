@@ -51,6 +51,7 @@ DENIAL = "User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: km
         ("SomeNewCode", "SomeNewCode"),
         (DENIAL, "AccessDenied kms:GenerateDataKey"),
         ("Access Denied", "AccessDenied"),
+        ("KMS.DisabledException: arn:aws:kms:us-east-1:1:key/k is disabled.\nreally", "KMS.DisabledException"),
         ("it did not work at all", "other"),
         ("x" * 65, "other"),
     ],
@@ -67,6 +68,46 @@ def test_explain() -> None:
     assert known.fix == "enable versioning on the destination bucket"
     assert denied is not None
     assert denied.fix.startswith("allow kms:GenerateDataKey to the replication role")
+    assert denied.cause == "the replication role may not encrypt replicas with the destination's KMS key"
     assert bare is not None
     assert bare.fix.startswith("allow the call that S3 made")
     assert (explain("SomeNewCode"), explain(None)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("action", "group"),
+    [
+        ("s3:GetObjectVersionForReplication", "source permission"),
+        ("s3:GetObjectVersionTagging", "source permission"),
+        ("kms:Decrypt", "KMS"),
+        ("s3:ReplicateObject", "destination permission"),
+        ("s3:SomethingNew", "permission"),
+    ],
+)
+def test_denied_action(action: str, group: str) -> None:
+    """A denial names the permission that is missing, and at which end it is; from its code as from its words."""
+    words = f'User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: {action} on resource: "x"'
+    told = explain(words)
+    assert told is not None
+    assert (told.code, told.group, told.retry) == (f"AccessDenied {action}", group, True)
+    assert told.fix.startswith(f"allow {action} to the replication role: in its policy")
+    assert explain(f"AccessDenied {action}") == told
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["a resource-based policy", "an identity-based policy", "a service control policy", "a permissions boundary"],
+)
+def test_explicit_deny(where: str) -> None:
+    """Where the words say which policy denies explicitly, the fix begins there: to allow it as well would not help."""
+    told = explain(f"{DENIAL} with an explicit deny in {where}")
+    assert told is not None
+    assert told.fix.startswith(f"take out the explicit deny in {where}; then allow kms:GenerateDataKey")
+
+
+def test_key_error() -> None:
+    """A KMS key's error names the key's state as the cause, and to enable the key as the fix."""
+    told = explain("KMS.DisabledException: arn:aws:kms:us-east-1:1:key/k is disabled.")
+    assert told is not None
+    assert (told.code, told.group) == ("KMS.DisabledException", "KMS")
+    assert "there and enabled" in told.fix

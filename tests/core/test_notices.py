@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from crr_monitor.core.failures import CATALOGUE
 from crr_monitor.core.notice_words import KEPT_MS, ascii_subject
 from crr_monitor.core.notices import (
+    CANARY_LAGS,
     GONE_MS,
     REPEAT_MS,
+    Flight,
     Notice,
     Told,
-    Trouble,
     Unanswered,
     decide,
     decode_canaries,
     decode_unanswered,
     encode_canaries,
     encode_unanswered,
+    new_lags,
     remember,
     silent_buckets,
     told_from,
@@ -29,6 +31,7 @@ from crr_monitor.core.notices import (
 )
 from crr_monitor.core.statistics import UNKNOWN_REASON
 from crr_monitor.core.times import MINUTE_MS
+from crr_monitor.core.troubles import Trouble
 from tests.factories import AT, REPLICA, SOURCE
 
 FAILED = Trouble("failed", SOURCE, REPLICA, "DstKmsKeyNotFound", 3, 2_600, AT)
@@ -158,13 +161,16 @@ def test_unknown_reason() -> None:
     assert "--reason 'AccessDenied s3:ReplicateObject'" in denied.text
 
 
+NO_COMMAND = {UNKNOWN_REASON, *(code for code, reason in CATALOGUE.items() if not reason.retry)}
+
+
 @given(
     st.text(min_size=1, max_size=40).filter(
-        lambda text: "\n" not in text and "\0" not in text and text != UNKNOWN_REASON
+        lambda text: "\n" not in text and "\0" not in text and text not in NO_COMMAND
     )
 )
 def test_commands_can_be_copied(reason: str) -> None:
-    """Whatever a message gave as a reason, the command in the text has it as one word."""
+    """Whatever a message gave as a reason that a retry helps, the command in the text has it as one word."""
     (notice,) = decide([Trouble("failed", SOURCE, REPLICA, reason, 1)], Told(), AT)
     (line,) = [line for line in notice.text.split("\n") if line.startswith("Repair, after the fix: ")]
     assert shlex.split(line.partition(": ")[2])[-2:] == ["--reason", reason]
@@ -233,5 +239,18 @@ def test_notes() -> None:
     (trouble,) = unanswered_troubles(several)
     assert (trouble.objects, trouble.reason.count("no answer"), trouble.reason[-10:]) == (15, 3, "and 2 more")
     assert trouble.key == unanswered_troubles(several[:1])[0].key
-    assert decode_canaries(encode_canaries({"a b": 7})) == {"a b": 7}
+    flights = {"a b": Flight(7, {7: 1_500}), "a c": Flight(8)}
+    assert decode_canaries(encode_canaries(flights)) == flights
+    assert decode_canaries(b'{"a b": 7}') == {"a b": Flight(7)}
     assert decode_canaries(None) == {}
+
+
+def test_flights() -> None:
+    """A pair keeps the last lags that arrived, each once; one of which the lag is unknown only counts as arrived."""
+    flight = Flight(AT).arrived({AT + 5: 300, AT + 9: None}).arrived({AT + 5: 300, AT + 7: 400})
+    assert flight == Flight(AT + 9, {AT + 5: 300, AT + 7: 400})
+    assert flight.arrived({}) == flight
+    many = flight.arrived({AT + 100 + number: number for number in range(CANARY_LAGS)})
+    assert [*many.lags.values()] == [*range(CANARY_LAGS)]
+    assert new_lags({"a b": flight, "c d": Flight(AT)}, {"a b": [AT + 5]}) == {"a b": [400], "c d": []}
+    assert new_lags({"a b": flight}, {}) == {"a b": [300, 400]}

@@ -127,9 +127,9 @@ def test_no_toml() -> None:
 
 def test_metrics_are_put_together() -> None:
     """One request at each look puts up to a thousand metrics, two put the next thousand."""
-    for pairs, requests in ((97, 8_640), (98, 17_280)):  # ten metrics of a pair with its source bucket, 22 of all
+    for pairs, requests in ((97, 8_640), (98, 17_280)):  # ten metrics of a pair with its source bucket, 23 of all
         volume = Volume(objects_per_day=0, pairs=pairs, metrics="PerPair")
         found = {usage.what: usage.quantity for usage in usages(volume, "EventBridge", "Scheduled")}
-        assert found["custom metrics"] == 22 + 10 * pairs
+        assert found["custom metrics"] == 23 + 10 * pairs
         assert found["requests that put them"] == requests
     assert METRICS_AT_ONCE == 1_000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crr_monitor.core.events import Deleted, Failed, Mark, Written
+from crr_monitor.core.failures import CATALOGUE, reason_code
+from crr_monitor.decode.cloudtrail import CALLS
 from tests.decode.results import event_of, failed_of, ignored_of, reason_of, written_of
 from tests.messages import (
     ACCOUNT,
@@ -209,13 +211,19 @@ def test_failed_call_of_a_user(code: str) -> None:
     assert ignored_of(cloudtrail(errorCode=code)) == {"PutObject with error": 1}
 
 
-@pytest.mark.parametrize("code", ["MethodNotAllowed", "NoSuchKey", "NoSuchVersion", "SlowDown", "InternalError"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("MethodNotAllowed", "NoSuchKey", "NoSuchVersion", "SlowDown", "InternalError"),
+        *("KMS.ThrottlingException", "KMS.KMSInternalException", "KMS.DependencyTimeoutException"),
+    ],
+)
 def test_harmless_error_of_replication(code: str) -> None:
     """The replication service's other errors are normal (405 of a delete marker) or tried again by S3."""
     assert ignored_of(cloudtrail_denied("HeadObject", errorCode=code)) == {"HeadObject with error": 1}
 
 
-@pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException", "AllAccessDisabled"])
+@pytest.mark.parametrize("code", ["AccessDenied", "AllAccessDisabled"])
 def test_denied_write(code: str) -> None:
     """A denied write of the replication service is a failure at its destination, in the words of the denial."""
     assert event_of(cloudtrail_denied(errorCode=code)) == Failed(
@@ -224,10 +232,38 @@ def test_denied_write(code: str) -> None:
     )  # fmt: skip
 
 
-def test_denied_call_without_words() -> None:
-    """Where there are no words, the code is the reason; endless words are cut."""
-    assert failed_of(cloudtrail_denied() | {"errorMessage": None}).reason == "AccessDenied"
-    assert failed_of(cloudtrail_denied() | {"errorMessage": "w" * 5_000}).reason == "w" * 1_024
+@pytest.mark.parametrize(("name", "code"), CALLS.items())
+@pytest.mark.parametrize("words", [None, "", "Access Denied"])
+def test_denied_call_without_words(name: str, code: str, words: str | None) -> None:
+    """Where the words name no permission, S3's own code for the denied call is the reason, and the catalogue has it."""
+    assert failed_of(cloudtrail_denied(name, errorMessage=words)).reason == code
+    assert code in CATALOGUE
+
+
+def test_reason_of_a_denied_call() -> None:
+    """Endless words are cut; of a call that is not known the error's code stays, as does that of another denial."""
+    assert failed_of(cloudtrail_denied(errorMessage="w" * 5_000)).reason == "w" * 1_024
+    assert failed_of(cloudtrail_denied("GetObjectTorrent", errorMessage=None)).reason == "AccessDenied"
+    assert failed_of(cloudtrail_denied(errorMessage=None, errorCode="AllAccessDisabled")).reason == "AllAccessDisabled"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [("the key is disabled", "KMS.DisabledException: the key is disabled"), (None, "KMS.DisabledException")],
+)
+def test_error_of_a_key(words: str | None, reason: str) -> None:
+    """A KMS key that cannot be used is a failure whose code stands before its words, and by which it is counted."""
+    found = failed_of(cloudtrail_denied("GetObject", errorCode="KMS.DisabledException", errorMessage=words)).reason
+    assert (found, reason_code(found)) == (reason, "KMS.DisabledException")
+
+
+@pytest.mark.parametrize("name", ["GetObject", "GetObjectTagging"])
+def test_reads_that_are_no_denials_of_replication(name: str) -> None:
+    """Reads that succeed, by whomever, and somebody's own that are denied, are no evidence."""
+    replication = by_replication(cloudtrail(name, version=None))
+    assert ignored_of(replication) == {name: 1}
+    somebody = cloudtrail(name, version=None, errorCode="AccessDenied", errorMessage="Access Denied")
+    assert ignored_of(somebody) == {f"{name} with error": 1}
 
 
 @pytest.mark.parametrize(

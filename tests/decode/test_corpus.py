@@ -334,7 +334,7 @@ def test_replicated_delete_marker_with_a_time() -> None:
 
 
 def test_denied_read_with_a_time() -> None:
-    """The captured denial, given a time, is a failure at the source."""
+    """The captured denial, which has no words, given a time, is a failure at the source with S3's code for it."""
     event = failed_of(timed("cloudtrail-replication/stackd-source-getobject-accessdenied.json"))
     assert (event.source, event.destination) == ("stackd-repl-auth-src-a01e66f850c0", None)
-    assert (event.version_id, event.reason, event.metadata) == ("${v150}", "AccessDenied", False)
+    assert (event.version_id, event.reason, event.metadata) == ("${v150}", "SrcGetObjectNotPermitted", False)

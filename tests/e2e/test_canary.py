@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from crr_monitor.core import hearing
+from crr_monitor.core.hearing import heard_from
 from crr_monitor.core.notices import CANARY_NOTE, decode_canaries
 from crr_monitor.sandbox import Latency, Sandbox, Settings
-from tests.e2e.system import BUCKETS, HOME, HUB, WAIT_SECONDS, System
+from crr_monitor.stores.base import system_clock
+from tests.e2e.system import AGENT, BUCKETS, HOME, HUB, WAIT_SECONDS, System
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from crr_monitor.core.hearing import Hearing
 
 pytestmark = pytest.mark.slow
 SOON = Latency(0.01)
@@ -52,7 +58,12 @@ def fly(system: System) -> dict[str, Any]:
 
 def arrived(system: System) -> dict[str, int]:
     """The note of what arrived."""
-    return decode_canaries(system.store().note(CANARY_NOTE))
+    return {name: flight.at for name, flight in decode_canaries(system.store().note(CANARY_NOTE)).items()}
+
+
+def heard(system: System) -> dict[str, Hearing]:
+    """The note of whose canaries are heard, by bucket."""
+    return heard_from(system.store().note(hearing.NOTE)).buckets
 
 
 def test_canaries_fly(system: System) -> None:
@@ -98,6 +109,36 @@ def test_age_is_published(system: System) -> None:
     system.drain()
     fly(system)
     assert arrived(system)["orders orders-dr"] > first
+
+
+def test_an_account_that_is_cut_off_is_not_heard(system: System) -> None:
+    """While its events do not come, canaries lie in its buckets unheard; of the hub's own buckets all is heard."""
+    fly(system)
+    fly(system)
+    assert [name for name, each in heard(system).items() if each.deaf_since is not None] == []
+    cut_off = system.sandbox.fault("drop", match={"account": AGENT})
+    began = system_clock()
+    for _ in range(3):
+        time.sleep(1.0)  # S3 tells when a version was written in whole seconds
+        fly(system)
+    deaf = {name: each for name, each in heard(system).items() if each.deaf_since is not None}
+    assert sorted(deaf) == sorted(name for name in heard(system) if BUCKETS[name][0] == AGENT)
+    assert all(each.account == AGENT and (each.deaf_since or 0) > began for each in deaf.values())
+    system.sandbox.end_fault(cut_off)
+    fly(system)
+    fly(system)
+    assert [name for name, each in heard(system).items() if each.deaf_since is not None] == []
+
+
+def test_lag_is_published(system: System) -> None:
+    """The lags of canaries that arrived are metrics of all together, as figures of the pair are with totals only."""
+    fly(system)
+    said = fly(system)
+    assert all(lag is not None and lag >= 0 for lag in said["lag_seconds"].values())
+    assert system.sandbox.run_rule(HUB, HOME, system.physical_id("WatchSchedule")) == 1
+    system.sandbox.settle(WAIT_SECONDS, functions=True)
+    found = system.sandbox.client("cloudwatch", HUB, HOME).list_metrics(MetricName="CanaryLag")["Metrics"]
+    assert [(each["Namespace"], each["Dimensions"]) for each in found] == [("CRRMonitor", [])]
 
 
 def test_locked_bucket_is_refused(system: System) -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from crr_monitor.sandbox import Latency, Sandbox, Settings
 from tests.cli.running import FAILED, INTERRUPTED, OK, SOURCE_TREE, USAGE
-from tests.e2e.system import BUCKETS, HOME, HUB, WAIT_SECONDS, System
+from tests.e2e.system import AGENT, BUCKETS, HOME, HUB, WAIT_SECONDS, System
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 SOON = Latency(0.01)
@@ -42,17 +43,22 @@ def command(system: System, *more: str, pair: str = PAIR, timeout: int = 6) -> l
     return [*start, "--region", HOME, "--endpoint-url", system.sandbox.endpoint, "--timeout", str(timeout), *more]
 
 
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     """The hub's own credentials."""
     keys = {"AWS_ACCESS_KEY_ID": HUB, "AWS_SECRET_ACCESS_KEY": "test"}
-    return {**os.environ, **keys, "PYTHONPATH": str(SOURCE_TREE)}
+    return {**os.environ, **keys, "PYTHONPATH": str(SOURCE_TREE), **more}
 
 
-def selftest(system: System, *more: str, status: int = OK, pair: str = PAIR, timeout: int = 6) -> dict[str, str]:
-    """What the steps say, by name and what came of them; ``do`` is the first thing to do."""
+def selftest(
+    system: System, *more: str, status: int = OK, pair: str = PAIR, timeout: int = 6, profiles: str = ""
+) -> dict[str, str]:
+    """What the steps say, by name and what came of them; ``do`` is the first thing to do.
+
+    ``profiles``: a file with credentials.
+    """
     found = subprocess.run(
         command(system, *more, pair=pair, timeout=timeout),
-        env=environment(),
+        env=environment(AWS_SHARED_CREDENTIALS_FILE=profiles),
         capture_output=True,
         text=True,
         timeout=120,
@@ -99,6 +105,29 @@ def test_all_is_proven(system: System) -> None:
     )
     tidy(system)
     assert list(system.store().cells(None, None)) == []
+
+
+@pytest.mark.parametrize("destination", ["theirs-dr", "orders-dr"])
+def test_buckets_of_another_account(system: System, tmp_path: Path, destination: str) -> None:
+    """A pair whose source is another account's is tried with that account's credentials, beside the hub's own.
+
+    Its destination may be of that account, or of the hub's.
+    """
+    profiles = tmp_path / "credentials"
+    profiles.write_text(f"[theirs]\naws_access_key_id = {AGENT}\naws_secret_access_key = test\n")
+    pair, key = f"theirs:{destination}", "x/" if destination == "theirs-dr" else ""
+    told = selftest(system, "--bucket-profile", "theirs", pair=pair, timeout=30, profiles=str(profiles))
+    assert [*told] == [*(f"ok {name}" for name in STEPS), "do"]
+    assert told["ok object"].startswith(f"wrote s3://theirs/{key}.crr-monitor/canary/")
+    assert "the object in theirs, the object in" in told["ok clean-up"]
+    tidy(system)
+
+
+def test_buckets_of_another_account_without_its_profile(system: System) -> None:
+    """Without the other account's credentials the step of the object is broken, and says which option names them."""
+    told = selftest(system, pair="theirs:theirs-dr", status=FAILED)
+    assert broken(told) == ["object"]
+    assert "--bucket-profile" in told["do"]
 
 
 def test_process_is_broken(system: System) -> None:

@@ -11,7 +11,7 @@ from crr_monitor.aws import bucket_alarms
 from crr_monitor.sandbox import Latency, Sandbox, Settings
 from tests.aws.making import stack
 from tests.e2e.alarming import Inbox
-from tests.e2e.system import HOME, HUB, WAIT_SECONDS, System
+from tests.e2e.system import ABROAD, AGENT, HOME, HUB, WAIT_SECONDS, System
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,8 @@ def system() -> Iterator[System]:
 
 
 def subjects(inbox: Inbox) -> list[str]:
-    """Subjects of the notices that came."""
-    return [each["Subject"] for each in inbox.take()]
+    """Subjects of the notices that came; new alarms say there that they are fine."""
+    return [each["Subject"] for each in inbox.take() if not each["Subject"].startswith("OK: ")]
 
 
 def look(system: System) -> None:
@@ -79,3 +79,42 @@ def test_alarms_of_buckets(system: System) -> None:
     found = client.describe_alarms(AlarmNamePrefix=prefix)["MetricAlarms"]
     assert sorted(each["AlarmName"].removeprefix(prefix) for each in found) == ["orders", "theirs"]
     assert {*found[0]["AlarmActions"]} == {system.hub.outputs["NotificationTopicArn"]}
+
+
+def test_undelivered_at_an_agent(system: System) -> None:
+    """Events that wait in an agent's account are counted by the hub, through its role there, and told with the account.
+
+    When they are gone that is told, too.
+    """
+    inbox = Inbox(system)
+    sqs = system.sandbox.client("sqs", AGENT, ABROAD)
+    url = sqs.get_queue_url(QueueName=f"crr-monitor-{system.agent.stack_id.rpartition('-')[2]}-undelivered")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+    assert system.set_up()["problems"] == []
+    look(system)
+    assert highest(system, "UndeliverableEvents") == 1
+    assert subjects(inbox) == [f"CRR Monitor: 1 event not delivered by the agent of {AGENT}"]
+    sqs.purge_queue(QueueUrl=url)
+    system.set_up()
+    look(system)
+    look(system)
+    assert subjects(inbox) == [f"CRR Monitor: over: events not delivered by the agent of {AGENT}"]
+
+
+def test_agent_that_keeps_a_new_role_out(system: System) -> None:
+    """After an update of the hub that adds a role, its output and a notice say how to update agents, until they are."""
+    inbox = Inbox(system)
+    assert "WARNING" not in system.hub.outputs["SetupSummary"]
+    system.change_hub(CanaryPairs="orders:orders-dr", CanarySchedule="rate(24 hours)")
+    roles = system.hub.outputs["HubRoleArns"]
+    call = f"crr-monitor deploy agent --region {ABROAD} --parameter HubRoleArns={roles}"
+    warning = f"the agent of {AGENT} is not as this version of the hub needs; with the credentials of {AGENT}: {call}"
+    assert system.hub.outputs["SetupSummary"].endswith(f"WARNING: {warning}")
+    look(system)
+    assert subjects(inbox) == [f"CRR Monitor: 1 agent to deploy again, {AGENT}"]
+    system.change_agent(HubRoleArns=roles)
+    system.sandbox.settle(WAIT_SECONDS, functions=True)
+    assert system.set_up()["warnings"] == []
+    look(system)
+    look(system)
+    assert subjects(inbox) == ["CRR Monitor: over: agents to deploy again"]

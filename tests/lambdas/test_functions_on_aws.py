@@ -64,7 +64,6 @@ class Hub:
             store=f"dynamodb://{self.tables[0]}?statistics={self.tables[1]}&endpoint={sandbox.endpoint}",
             queue_url=self.queue,
             dead_letter_queue_url=self.dead,
-            processing_mode="Scheduled",
             event_log="",
         )
         self.runtime = process.make_runtime(self.settings)

@@ -21,6 +21,7 @@ from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import SettleSettings, WatchSettings, variables
 from crr_monitor.lambdas.watch import WatchFailedError
 from crr_monitor.sandbox import Sandbox
+from crr_monitor.sinks.metrics import NAMESPACE
 from crr_monitor.stores.base import system_clock
 from crr_monitor.stores.dynamodb import DynamoStore
 from crr_monitor.stores.dynamodb_tables import STATISTICS_SUFFIX, STATUS_SUFFIX, create_tables
@@ -55,7 +56,7 @@ def sandbox() -> Iterator[Sandbox]:
 class Hub:
     """Tables, a topic with a queue behind it, and the function's runtime."""
 
-    def __init__(self, sandbox: Sandbox, archive: str = "") -> None:
+    def __init__(self, sandbox: Sandbox, archive: str = "", metrics_namespace: str = NAMESPACE) -> None:
         self.sandbox = sandbox
         name = f"watched{next(_numbers)}"
         self.dynamodb = sandbox.client("dynamodb", ACCOUNT, REGION)
@@ -72,12 +73,14 @@ class Hub:
             store=self.url,
             token=TOKEN,
             metrics_detail="Totals",
+            metrics_namespace=metrics_namespace,
             topic_arn=self.topic,
             overdue_seconds=1_800,
             rpo_seconds=900,
             pause_seconds=1,
             queue_url=self.queue,
             interval="rate(5 minutes)",
+            canary_late_seconds=1_800,
             archive_place=archive,
             archive_key_arn="",
         )
@@ -97,7 +100,7 @@ class Hub:
         """The highest value of a metric in this hour, by any stack."""
         at = datetime.now(UTC)
         found = self.sandbox.client("cloudwatch", ACCOUNT, REGION).get_metric_statistics(
-            Namespace="CRRMonitor",
+            Namespace=self.settings.metrics_namespace,
             MetricName=name,
             Dimensions=[{"Name": key, "Value": value} for key, value in names.items()],
             StartTime=at - timedelta(hours=1),
@@ -156,6 +159,15 @@ def test_many_are_counted_from_statistics(hub: Hub, monkeypatch: pytest.MonkeyPa
     done = watch.run(hub.runtime, now)
     assert done["sent"] == ["CRR Monitor: 5 overdue, orders -> orders-dr"]
     assert (hub.highest("PendingObjects") or 0) >= 5
+
+
+def test_two_hubs_in_one_account(sandbox: Sandbox) -> None:
+    """With a namespace of its own a second hub counts apart from the first."""
+    second, now = Hub(sandbox, metrics_namespace="Second"), system_clock()
+    second.store.apply(batch_of(*(user_write(version_id=f"v{number}", at=now - 1) for number in range(50))))
+    watch.run(second.runtime, now)
+    assert second.highest("PendingObjects") == 50
+    assert (Hub(sandbox).highest("PendingObjects") or 0) < 50
 
 
 def test_topic_is_gone(hub: Hub) -> None:

@@ -258,6 +258,22 @@ def test_in_turns() -> None:
     assert names == ["orders0", "other0", "orders1", "other1", "orders2", "orders3"]
 
 
+def test_a_bucket_with_very_much_waits_for_itself_only() -> None:
+    """Where one bucket alone has more that is overdue than a run asks, others are asked about at once all the same.
+
+    What they leave is the first one's, so that a run is used.
+    """
+    late = [user_write("other", version_id=f"late{number}", at=AT - 40 + number) for number in range(2)]
+    scene = Scene(*writes(60), *late, topology=OTHER, records=20)
+    found = scene.run(orders=DENIED, orders_dr=DENIED, other=Found("COMPLETED"))
+    assert (found.due, found.more, found.answers) == (20, True, {"completed": 2})
+    assert {version for bucket, version in scene.prober.asked if bucket == "other"} == {"late0", "late1"}
+    assert len([1 for bucket, _ in scene.prober.asked if bucket == SOURCE]) == GIVE_UP
+    assert scene.statuses()["late0"] is Status.COMPLETED
+    left = [due.record.version_id for due in scene.store.due(scene.now, OVERDUE, 100)]
+    assert left == [f"v{number}" for number in range(18, 60)]
+
+
 def test_many_at_a_time() -> None:
     """With several threads every record is asked about once, and everything is counted."""
     scene = Scene(*writes(500), workers=16, per_second=100_000.0)

@@ -135,3 +135,31 @@ def test_parameters_are_listed_by_path(world: World) -> None:
         with pytest.raises(ssm.exceptions.ClientError) as error:
             ssm.get_parameters_by_path(Path=path)
         assert refused(error)
+
+
+@pytest.mark.parametrize(("operator", "arrives"), [("ArnLike", False), ("ArnLikeIfExists", True)])
+def test_a_topic_is_not_told_which_rule_publishes(world: World, operator: str, arrives: bool) -> None:  # noqa: FBT001 - a case of the table
+    """A topic's policy that asks EventBridge for the rule lets nothing in, unless it asks only where that is told."""
+    sns, events = world.sandbox.client("sns", HOME, EAST), world.sandbox.client("events", HOME, EAST)
+    queue = world.queue()
+    topic = sns.create_topic(Name=world.bucket("t"))["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"RawMessageDelivery": "true"})
+    sqs = world.sandbox.client("sqs", HOME, EAST)
+    allow = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = {"Version": "2012-10-17", "Statement": [{**allow, "Resource": queue}]}
+    url = sqs.get_queue_url(QueueName=queue.rsplit(":", 1)[-1])["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    rule = world.catch(topic, json.loads(PATTERN))
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sns:Publish",
+        "Resource": topic,
+        "Condition": {operator: {"aws:SourceArn": f"arn:aws:events:{EAST}:{HOME}:rule/*"}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(policy))
+    events.put_events(Entries=[{"Source": "s", "DetailType": "d", "Detail": "{}"}])
+    world.sandbox.settle()
+    world.drop_rule(rule)
+    assert [body["source"] for body in world.bodies(queue)] == (["s"] if arrives else [])

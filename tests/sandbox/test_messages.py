@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from crr_monitor.aws.patterns import READS, denied_reads_pattern
+from crr_monitor.aws.selectors import reads_selector
 from crr_monitor.core.events import Awaited, Confirmed, Deleted, Failed, Mark, Written
+from crr_monitor.core.failures import reason_code
 from crr_monitor.decode import decode
 from crr_monitor.sandbox import Sandbox, Settings
 from tests.sandbox.making import EAST, FAST, HOME, OTHER, WEST, World, data_selector, rule
@@ -303,8 +306,11 @@ def test_reads_of_the_session_and_changed_tags_are_no_new_versions(world: World)
     calls = [(body["detail"]["eventName"], body["detail"].get("errorCode")) for body in here]
     assert sorted(calls, key=str) == [
         ("GetObject", None),
+        ("GetObjectAcl", None),
+        ("GetObjectTagging", None),
         ("GetObjectTagging", None),
         ("HeadObject", "MethodNotAllowed"),
+        ("HeadObject", None),
     ]
     assert {body["detail"]["userIdentity"]["principalId"].split(":")[-1] for body in here + there} == {"s3-replication"}
     assert understood(here) == []
@@ -356,6 +362,82 @@ def test_a_denied_replication_is_in_cloudtrail_with_the_missing_permission(world
     (event,) = understood([body])
     assert isinstance(event, Failed)
     assert (event.destination, event.version_id, event.label) == (replica, version, "denied-call")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("role", "AccessDenied s3:GetObjectVersionForReplication"),
+        ("bucket", "AccessDenied s3:GetObjectVersionForReplication"),
+        ("key", "AccessDenied kms:Decrypt"),
+        ("disabled", "KMS.DisabledException"),
+    ],
+)
+def test_a_denied_read_of_the_source_is_in_cloudtrail(world: World, trouble: str, reason: str) -> None:
+    """What the role may not read or decrypt is logged where a selector takes reads, with the words of the denial."""
+    source, replica = world.bucket("orders"), world.bucket("dr", region=WEST)
+    allowed = {"Effect": "Allow", "Action": ["s3:*"] if trouble == "key" else ["s3:*", "kms:*"], "Resource": "*"}
+    read = {"Effect": "Deny", "Action": "s3:GetObjectVersionForReplication", "Resource": f"arn:aws:s3:::{source}/*"}
+    role = world.role("crr", "s3.amazonaws.com", *([allowed, read] if trouble == "role" else [allowed]))
+    if trouble == "bucket":
+        policy = {"Version": "2012-10-17", "Statement": [{**read, "Principal": "*"}]}
+        world.s3().put_bucket_policy(Bucket=source, Policy=json.dumps(policy))
+    kms, queue = world.sandbox.client("kms", HOME, EAST), world.queue()
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    there = world.sandbox.client("kms", HOME, WEST).create_key()["KeyMetadata"]["Arn"]
+    encrypted: dict[str, Any] = {
+        "SourceSelectionCriteria": {"SseKmsEncryptedObjects": {"Status": "Enabled"}},
+        "target": {"EncryptionConfiguration": {"ReplicaKmsKeyID": there}},
+    }
+    world.replicate(source, rule(replica, **encrypted), role=role)
+    trail, name = world.trail(reads_selector(READS["Objects"])), world.catch(queue, {"source": ["aws.s3"]})
+    number = world.sandbox.outage(bucket=replica)  # so that the key can be disabled after the write
+    version = world.put(source, ServerSideEncryption="aws:kms", SSEKMSKeyId=key)
+    if trouble == "disabled":
+        kms.disable_key(KeyId=key)
+    world.sandbox.end_fault(number)
+    world.sandbox.settle()
+    (body,) = world.bodies(queue)
+    world.drop_rule(name)
+    world.drop_trail(trail)
+    assert (body["detail"]["eventName"], body["detail"]["readOnly"]) == ("GetObject", True)
+    (event,) = understood([body])
+    assert isinstance(event, Failed)
+    assert (event.source, event.destination, event.version_id) == (source, None, version)
+    assert (event.label, reason_code(event.reason)) == ("denied-call", reason)
+
+
+def test_reads_of_replication_are_logged_where_they_are_asked_for(world: World) -> None:
+    """The selector of reads takes those of the replication session and no user's; its rule takes the denied ones."""
+    source, replica = world.bucket("orders"), world.bucket("dr", region=WEST)
+    selectors = {"logged": reads_selector(READS["All"]), "writes": data_selector(source)}
+    allowed = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    denied = {"Effect": "Deny", "Action": "s3:GetObjectVersionForReplication", "Resource": "*/denied"}
+    world.replicate(source, rule(replica), role=world.role("crr", "s3.amazonaws.com", allowed, denied))
+    trail, queues = world.trail(*selectors.values()), [world.queue(), world.queue()]
+    read_only = {"source": ["aws.s3"], "detail": {"readOnly": [True]}}
+    names = [world.catch(queue, each) for queue, each in zip(queues, (read_only, denied_reads_pattern()), strict=True)]
+    world.put(source, "fine")
+    version = world.put(source, "denied")
+    world.sandbox.settle()
+    world.s3().get_object(Bucket=source, Key="denied")
+    world.s3().delete_object(Bucket=source, Key="fine")
+    world.sandbox.settle()
+    every, taken = (world.bodies(queue) for queue in queues)
+    for name in names:
+        world.drop_rule(name)
+    world.drop_trail(trail)
+    calls = [(each["detail"]["requestParameters"]["key"], each["detail"]["eventName"]) for each in every]
+    assert sorted(calls) == [
+        ("denied", "GetObject"),
+        ("fine", "GetObject"),
+        ("fine", "GetObjectAcl"),
+        ("fine", "GetObjectTagging"),
+        ("fine", "HeadObject"),
+    ]
+    (event,) = understood(taken)
+    assert isinstance(event, Failed)
+    assert (event.source, event.key, event.version_id) == (source, "denied", version)
 
 
 def test_a_failed_upload_is_logged_as_an_error_and_is_no_version(world: World) -> None:

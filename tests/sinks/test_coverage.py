@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crr_monitor.core.coverage import Stretch, Watched, by_day
+from crr_monitor.core import hearing
+from crr_monitor.core.coverage import TIMES, Stretch, Watched, by_day
+from crr_monitor.core.hearing import Heard, Hearing
 from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, format_time, parse_time
-from crr_monitor.sinks.coverage import KEPT_MS, MISSED_LOOKS, NOTE, STANDS_MS, Looks
+from crr_monitor.sinks.coverage import KEPT_MS, MISSED_LOOKS, NOTE, STALE_MS, STANDS_MS, Looks
+from crr_monitor.sinks.watching import NOTE as LOOK_NOTE
 from crr_monitor.stores.base import Batch, Counts
 from crr_monitor.stores.memory import MemoryStore
 from tests.factories import AT
 
 EACH = 5 * MINUTE_MS
-LOOKS = Looks(monitor="one", source="queue", interval_ms=EACH)
+LATE = 30 * MINUTE_MS
+LOOKS = Looks(monitor="one", source="queue", interval_ms=EACH, late_ms=LATE)
 MIDNIGHT = (AT // DAY_MS + 1) * DAY_MS
 
 
@@ -53,7 +57,7 @@ class Hub:
         for body in self.files.values():
             for line in body.splitlines():
                 told: dict[str, Any] = json.loads(line)
-                times = {name: parse_time(told[name])[0] for name in ("since", "until")}
+                times = {name: parse_time(told[name])[0] for name in TIMES if name in told}
                 found.append(Stretch(**{**told, **times}))
         return sorted(found, key=lambda each: (each.since, each.until))
 
@@ -84,17 +88,96 @@ def test_missing_looks_are_a_gap() -> None:
 
 
 def test_what_waits_and_is_not_taken_is_blind() -> None:
-    """Blind it is since the look that first saw the messages wait, until one is taken out."""
+    """Blind it is since the look that first saw the messages wait, until all are taken that had waited for long."""
     hub = Hub()
-    for at, waiting, taken in ((0, 0, 3), (5, 2, 0), (10, 4, 0), (15, 4, 0), (20, 5, 0), (25, 6, 0), (30, 5, 1)):
+    for at, waiting, taken in ((0, 0, 3), (5, 2, 0), (10, 4, 0), (15, 4, 0), (20, 5, 0), (25, 6, 0), (30, 5, 4)):
         hub.look(AT + at * MINUTE_MS, waiting, taken)
     assert hub.told() == [("watched", 0, 15), ("blind", 5, 25), ("watched", 30, 30)]
     (blind,) = [each for each in hub.stretches() if each.state == "blind"]
-    assert blind.problem == f"messages waited and none was taken since {format_time(AT + EACH)}"
-    assert blind.waiting == 6
+    assert blind.problem == f"messages have waited to be read since {format_time(AT + EACH)}"
+    assert (blind.waiting, blind.queue_age_seconds) == (6, 20 * 60)
 
 
-@pytest.mark.parametrize(("waiting", "taken"), [(0, 0), (7, 1)], ids=["empty", "busy"])
+def test_a_queue_that_is_read_too_slowly_is_blind() -> None:
+    """Ten waited and one is taken at each look: some of the ten are as old as that look, which is too old at last."""
+    hub = Hub()
+    for number in range(7):
+        hub.look(AT + number * EACH, 10, 1)
+    assert hub.told() == [("watched", 0, 10), ("blind", 0, 30)]
+    hub.look(AT + 7 * EACH, 10, 1_000)
+    assert hub.told()[-1] == ("watched", 35, 35)
+
+
+def test_while_nobody_reads_not_every_look_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest messages tell the age; what is remembered for it does not grow with every look."""
+    monkeypatch.setattr("crr_monitor.sinks.coverage.MOST_WAITS", 3)
+    hub = Hub()
+    for number in range(20):
+        hub.look(AT + number * EACH, number)
+    assert hub.told() == [("watched", 0, 15), ("blind", 5, 95)]
+    assert len(json.loads(hub.store.note(NOTE) or b"")["waits"]) == 3
+
+
+def heard(hub: Hub, at: int, deaf_since: int | None) -> None:
+    """The canary's note: of a bucket in another account."""
+    told = Hearing("444455556666", "eu-west-1", AT, deaf_since)
+    hub.store.keep_note(hearing.NOTE, Heard(at, {"theirs-dr": told}).to_bytes())
+
+
+def test_a_canary_that_is_not_heard_is_blindness_of_its_account() -> None:
+    """Later than the time for canaries the account is blind, since the canary lay there; no other account is."""
+    hub = Hub()
+    for number in range(13):
+        now = AT + number * EACH
+        heard(hub, now, AT + EACH if number < 11 else None)
+        hub.look(now)
+    (blind,) = [each for each in hub.stretches() if each.state == "blind"]
+    assert (blind.account, blind.region, blind.source) == ("444455556666", "eu-west-1", "canary in theirs-dr")
+    assert (blind.since, blind.until) == (AT + EACH, AT + 10 * EACH)
+    assert blind.problem == f"canaries are there, and no event of them has come since {format_time(AT + EACH)}"
+    hour = AT, AT + HOUR_MS
+    assert Watched(hub.stretches(), "444455556666", "eu-west-1").judge(*hour) == "blind"
+    assert Watched(hub.stretches(), "111122223333", "eu-west-1").judge(*hour) == "watched"
+
+
+def test_quiet_accounts_are_noted_with_their_newest_event() -> None:
+    """An account of which nothing came for an hour has a line that says since when, and is as watched as the others."""
+    hub = Hub()
+    hub.store.keep_note(LOOK_NOTE, json.dumps({"late": [], "newest": {"quiet": AT - HOUR_MS, "busy": AT}}).encode())
+    hub.look(AT)
+    hub.look(AT + EACH)
+    (quiet,) = [each for each in hub.stretches() if each.account is not None]
+    assert (quiet.account, quiet.state, quiet.since, quiet.until) == ("quiet", "watched", AT, AT + EACH)
+    assert quiet.newest_event_at == AT - HOUR_MS
+    assert Watched(hub.stretches(), "quiet", "eu-west-1").judge(AT, AT + EACH) == "watched"
+
+
+def test_of_a_queue_that_is_not_read_no_account_is_called_quiet() -> None:
+    """What an account has to say may be in the queue."""
+    hub = Hub()
+    hub.store.keep_note(LOOK_NOTE, json.dumps({"newest": {"quiet": AT - DAY_MS}}).encode())
+    for number in range(5):
+        hub.look(AT + number * EACH, 3)
+    assert max(each.until for each in hub.stretches() if each.account is not None) == AT + 2 * EACH
+
+
+@pytest.mark.parametrize(
+    ("looked", "deaf_since"),
+    [
+        pytest.param(AT, AT - LATE, id="not late yet"),
+        pytest.param(AT - STALE_MS - 1, AT - 4 * HOUR_MS, id="nobody looks at the canaries any more"),
+        pytest.param(AT, None, id="all heard, or none there"),
+    ],
+)
+def test_what_a_canary_does_not_say(looked: int, deaf_since: int | None) -> None:
+    """Quiet is no blindness."""
+    hub = Hub()
+    heard(hub, looked, deaf_since)
+    hub.look(AT)
+    assert hub.told() == [("watched", 0, 0)]
+
+
+@pytest.mark.parametrize(("waiting", "taken"), [(0, 0), (7, 7)], ids=["empty", "busy"])
 def test_a_queue_that_is_empty_or_moves_is_watched(waiting: int, taken: int) -> None:
     """Nothing to read is no blindness, nor is much to read."""
     hub = Hub()

@@ -18,7 +18,19 @@ from crr_monitor.history.schema import COLUMNS
 from crr_monitor.sandbox import Sandbox
 from crr_monitor.sinks import firehose
 from crr_monitor.sinks.firehose import ATTEMPTS, CALL_BYTES, CALL_RECORDS, ArchiveError, Firehose, line, rows_of
-from tests.factories import AT, KEY, REPLICA, SOURCE, VERSION, failed, record_of, replica, user_write
+from tests.factories import (
+    AT,
+    AUDIT,
+    KEY,
+    REPLICA,
+    SOURCE,
+    TWO_DESTINATIONS,
+    VERSION,
+    failed,
+    record_of,
+    replica,
+    user_write,
+)
 from tests.stores.dynamodb_server import without_credentials
 
 if TYPE_CHECKING:
@@ -43,6 +55,7 @@ class Changed:
     after: Record | None
     at: int = AT + HOUR_MS
     revision: int = 3
+    before_at: int = AT
 
 
 ARRIVED = Changed(PENDING, record_of(user_write(), replica()))
@@ -100,6 +113,33 @@ def test_what_changes_add() -> None:
     assert [row.repaired for row in rows_of(Changed(FAILED, REPAIRED))] == [True]
     assert [row.state for row in rows_of(Changed(PENDING, None))] == ["expired"]
     assert rows_of(Changed(FAILED, None)) == rows_of(Changed(None, None)) == rows_of(Changed(None, PENDING)) == []
+
+
+SWITCHED_ON = AT + HOUR_MS // 2
+"""When a stack's archive was switched on, after the records of these tests had changed."""
+
+
+def test_what_had_settled_before_the_archive_is_told_when_it_leaves() -> None:
+    """What leaves is told if it had last changed before, as of then; what changed later was told then."""
+    (row,) = rows_of(Changed(FAILED, None), SWITCHED_ON)
+    assert (row.status, row.state, row.recorded_at) == ("FAILED", "settled", AT)
+    assert rows_of(Changed(FAILED, None, before_at=SWITCHED_ON + 1), SWITCHED_ON) == []
+    assert [row.state for row in rows_of(Changed(PENDING, None), SWITCHED_ON)] == ["expired"]
+
+
+def test_what_had_settled_before_the_archive_is_told_with_the_next_change() -> None:
+    """One copy had arrived before, the other one arrives now: both are told, once."""
+    one = record_of(user_write(), replica(), topology=TWO_DESTINATIONS)
+    both = record_of(user_write(), replica(), replica(AUDIT), topology=TWO_DESTINATIONS)
+    change = Changed(one, both)
+    assert [row.destination_bucket for row in rows_of(change)] == [AUDIT]
+    assert [row.destination_bucket for row in rows_of(change, SWITCHED_ON)] == [AUDIT, REPLICA]
+
+
+def test_a_withdrawal_is_told_also_of_what_had_settled_before() -> None:
+    """Whether the archive has the row is not certain then; that there is no such copy takes it out in any case."""
+    change = Changed(FAILED, replace(FAILED, copies=()))
+    assert [(row.status, row.state) for row in rows_of(change, SWITCHED_ON)] == [("FAILED", "withdrawn")]
 
 
 def test_a_change_told_again_has_the_same_keys() -> None:

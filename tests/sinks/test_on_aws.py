@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crr_monitor.core.notices import Told, Trouble, decide
+from crr_monitor.core.notices import Told, decide
+from crr_monitor.core.troubles import Trouble
 from crr_monitor.sandbox import Sandbox
 from crr_monitor.sinks import cloudwatch, metrics
 from crr_monitor.sinks.cloudwatch import PublishError, publish

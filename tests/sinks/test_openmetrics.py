@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
-from crr_monitor.core.times import SECOND_MS
+from crr_monitor.core.notices import CANARY_NOTE, Flight, encode_canaries
 from crr_monitor.sinks import metrics
 from crr_monitor.sinks.openmetrics import BUCKETS, Own, Queue, exposition
 from crr_monitor.stores.base import Counts
@@ -93,7 +93,9 @@ def test_the_monitor_itself() -> None:
     batch = batch_of(user_write())
     batch.counts = Counts(messages=5, events=2, malformed=1, ignored={"read": 3})
     store.apply(batch)
-    own = Own(queues={"webhook": Queue(4, 1.5), "logs": Queue(2)}, could_not_ask=6, throttled=1, unsent=2)
+    own = Own(
+        queues={"webhook": Queue(4, 1.5), "logs": Queue(2)}, could_not_ask=6, throttled=1, unsent=2, requests={429: 3}
+    )
     found = samples(store, own)
     assert found['crr_monitor_events_total{kind="taken"}'] == 2
     assert found['crr_monitor_events_total{kind="read"}'] == 3
@@ -103,11 +105,30 @@ def test_the_monitor_itself() -> None:
     assert 'crr_monitor_queue_age_seconds{queue="logs"}' not in found
     assert (found["crr_monitor_could_not_ask_objects"], found["crr_monitor_throttled_objects"]) == (6, 1)
     assert found["crr_monitor_unsent_notifications"] == 2
+    codes = [found[f'crr_monitor_http_requests_total{{code="{code}"}}'] for code in (200, 429)]
+    assert codes == [0, 3]
     assert "crr_monitor_canary_age_seconds" not in found
+
+
+def test_canaries() -> None:
+    """The age is of the pair where it is longest; each lag counts once, and not those from before the process."""
+    store, own = MemoryStore(clock=lambda: AT), Own()
+    store.keep_note(CANARY_NOTE, encode_canaries({f"{SOURCE} {REPLICA}": Flight(AT, {AT: 700})}))
+    name = "crr_monitor_canary_lag_seconds"
+    first = samples(store, own, AT + 60_000)
+    assert first["crr_monitor_canary_age_seconds"] == 60
+    assert first[f"{name}_count{{{PAIR}}}"] == 0
+    lags = {AT: 700, AT + 10_000: 4_000, AT + 20_000: 5_000}
+    store.keep_note(CANARY_NOTE, encode_canaries({f"{SOURCE} {REPLICA}": Flight(AT + 20_000, lags), "a b": Flight(AT)}))
+    for _ in range(2):
+        found = samples(store, own, AT + 60_000)
+        assert found["crr_monitor_canary_age_seconds"] == 60
+        assert found[f"{name}_count{{{PAIR}}}"] == 2
+        assert abs(found[f"{name}_sum{{{PAIR}}}"] - 9) < 0.09
 
 
 def test_every_family_is_declared() -> None:
     """The families of the text are those that are declared, each with its meaning as help."""
-    text = exposition(MemoryStore(), Own(canary_age_seconds=3 * SECOND_MS), AT).decode()
+    text = exposition(MemoryStore(), Own(), AT).decode()
     helps = dict(re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE))
     assert helps == {name: metric.meaning for name, metric in metrics.BY_OPEN_NAME.items()}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crr_monitor.core.agent_notes import AGENTS_NOTE, AgentQueue, AgentsNote, encode_agents
 from crr_monitor.core.model import Status
 from crr_monitor.core.notices import (
     CANARY_NOTE,
     UNANSWERED_NOTE,
+    Flight,
     Unanswered,
     encode_canaries,
     encode_unanswered,
@@ -200,8 +203,21 @@ def test_canary() -> None:
     """The canary that is latest counts; without one there is no figure."""
     store = store_with()
     assert value(watch(store, SETTINGS, [], AT), "CanaryAge") is None
-    store.keep_note(CANARY_NOTE, encode_canaries({"a b": AT - 5 * SECOND_MS, "a c": AT - 60 * SECOND_MS}))
+    flights = {"a b": Flight(AT - 5 * SECOND_MS), "a c": Flight(AT - 60 * SECOND_MS)}
+    store.keep_note(CANARY_NOTE, encode_canaries(flights))
     assert value(watch(store, SETTINGS, [], AT), "CanaryAge") == 60
+
+
+def test_canary_lag() -> None:
+    """The lag of each canary is published once, for all together and, with each pair, by source and destination."""
+    store, settings = store_with(), msgspec.structs.replace(SETTINGS, detail="PerPair")
+    looks = []
+    for lags in ({AT: 2_500}, {AT: 2_500}, {AT: 2_500, AT + 1: 900, AT + 2: 900}):
+        store.keep_note(CANARY_NOTE, encode_canaries({"a b": Flight(AT, lags)}))
+        seen = watch(store, settings, [], AT)
+        looks.append({point.names: point.values for point in seen.points if point.metric.name == "CanaryLag"})
+    pair = (("SourceBucket", "a"), ("DestBucket", "b"))
+    assert looks == [{(): {2.5: 1}, pair: {2.5: 1}}, {}, {(): {0.9: 2}, pair: {0.9: 2}}]
 
 
 def test_events_since_the_last_look() -> None:
@@ -318,3 +334,15 @@ def test_newest_by_account() -> None:
     assert newest_by_account(store, AT + 10_000)["111122223333"] == AT + 10_000
     later = AT + 3 * 3_600_000
     assert newest_by_account(store, later, {"111122223333": slot, "other": 1}) == {"111122223333": slot}
+
+
+@pytest.mark.parametrize(("own", "agents", "published"), [(3, 2, 5), (None, 2, 2), (3, 0, 3), (None, 0, None)])
+def test_undeliverable_at_agents(own: int | None, agents: int, published: int | None) -> None:
+    """What agents could not deliver is added, and told with the account; what nobody knows is no 0."""
+    store, box = store_with(), Box()
+    queues = {"444455556666": AgentQueue("queue", {"eu-west-1": agents})} if agents else {}
+    store.keep_note(AGENTS_NOTE, encode_agents(AgentsNote(queues)))
+    assert value(watch(store, SETTINGS, [box], AT, own), "UndeliverableEvents") == published
+    assert [(notice.trouble.kind, notice.trouble.account) for notice in box.notices] == (
+        [("undelivered", "444455556666")] if agents else []
+    )

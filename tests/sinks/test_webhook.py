@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crr_monitor.core.notices import Told, Trouble, decide
+from crr_monitor.core.notices import Told, decide
+from crr_monitor.core.troubles import Trouble
 from crr_monitor.sinks.senders import SendError
 from crr_monitor.sinks.webhook import PAUSES, WebhookSender
 from tests.factories import AT, REPLICA, SOURCE

@@ -54,6 +54,9 @@ def test_table() -> None:
         "projection.hour.range": "0,23",
         "projection.hour.digits": "2",
     }
+    folders = "/".join(f"{column.name}=${{!{column.name}}}" for column in PARTITIONS)
+    place = made["StorageDescriptor"]["Location"]["Fn::Sub"]
+    assert made["Parameters"]["storage.location.template"] == {"Fn::Sub": f"{place}{folders}/"}
     assert not [each for each in RESOURCES.values() if each["Type"] == "AWS::Glue::Crawler"]
 
 
@@ -76,6 +79,8 @@ def test_view() -> None:
     text, given = made["ViewOriginalText"]["Fn::Sub"]
     assert (made["Name"], made["TableType"], text) == (VIEW, "VIRTUAL_VIEW", "/* Presto View: ${Text} */")
     assert made["ViewExpandedText"] == "/* Presto View */"
+    # Trino knows a view by this comment, and takes a description for the comment.
+    assert (made["Parameters"], "Description" in made) == ({"presto_view": "true", "comment": "Presto View"}, False)
     said = json.loads(given["Text"]["Fn::Base64"]["Fn::Sub"])
     assert said.pop("columns") == [
         {"name": each["Name"], "type": PRESTO.get(each["Type"], each["Type"])} for each in glue_columns()
@@ -185,3 +190,13 @@ def test_only_where_firehose_exists() -> None:
     described = HUB["Parameters"]["ArchiveToS3"]["Description"]
     assert set(re.findall(r"\b[a-z]+-\w+-\w+-\d\b", described)) == lacking
     assert "ArchiveBucket" in bucket["AssertDescription"]
+
+
+def test_firehose_need_not_say_for_which_stream_it_acts() -> None:
+    """Firehose may assume the archive's role, also where it tells neither the account nor the stream."""
+    (trust,) = RESOURCES["ArchiveRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "firehose.amazonaws.com"}
+    assert {operator: [*keys] for operator, keys in trust["Condition"].items()} == {
+        "StringEqualsIfExists": ["aws:SourceAccount"],
+        "ArnLikeIfExists": ["aws:SourceArn"],
+    }

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from crr_monitor import templates
+from crr_monitor.aws.agents import AGENT_VERSION
+from crr_monitor.aws.patterns import READS
 from crr_monitor.aws.plan_model import Stack
 from crr_monitor.lambdas.settings import BY_HANDLER, variables
 from crr_monitor.stores.dynamodb_tables import STATISTICS, STATUS, cloudformation_properties
@@ -214,6 +216,20 @@ def test_parameters_are_grouped_and_described(template: dict[str, Any]) -> None:
 
 
 @BOTH
+def test_denied_reads_are_asked_for(template: dict[str, Any]) -> None:
+    """No reads are logged by default, and with CloudTrail only; set-up is told, and runs again when that changes."""
+    parameter = template["Parameters"]["DeniedReads"]
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("No", [*READS])
+    variables = template["Resources"]["SetupFunction"]["Properties"]["Environment"]["Variables"]
+    told = {"Ref": "DeniedReads"}
+    assert variables["CRR_MONITOR_DENIED_READS"] == template["Resources"]["SetUp"]["Properties"]["DeniedReads"] == told
+    rule = template["Rules"]["DeniedReadsNeeds"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [told, "No"]}]}
+    (needed,) = rule["Assertions"]
+    assert needed["Assert"] == {"Fn::Equals": [{"Ref": "EventSource"}, "CloudTrail"]}
+
+
+@BOTH
 def test_the_trail_is_set_ups(template: dict[str, Any]) -> None:
     """The template makes no trail, which would go too early; its bucket lets only that trail write, and it stays."""
     assert resources(template, "AWS::CloudTrail::Trail") == {}
@@ -263,6 +279,20 @@ def test_every_role_that_uses_a_table_may_use_its_key() -> None:
     assert {each.role for each in found if each.sid == "UseTableKey"} == tables
 
 
+def test_custom_resources_wait_for_the_tables_key() -> None:
+    """No function is called by CloudFormation before its role may use the key of the tables."""
+    called = {name: each for name, each in HUB["Resources"].items() if each["Type"].startswith("Custom::")}
+    assert called.keys() == {"SetUp", "FirstLook", "FirstCanary"}
+    assert [name for name, each in called.items() if "MayUseTableKey" not in strings(each["Properties"])] == []
+
+
+def test_the_topic_does_not_insist_on_the_rule() -> None:
+    """EventBridge may publish to the hub's topic, also where it does not say for which rule."""
+    rules = HUB["Resources"]["TopicPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
+    assert rules["Principal"] == {"Service": "events.amazonaws.com"}
+    assert rules["Condition"].keys() == {"ArnLikeIfExists"}
+
+
 @BOTH
 def test_alarms_name_their_cure(template: dict[str, Any]) -> None:
     """Every alarm about the monitor itself says what to look at or to do, and can tell somebody."""
@@ -292,6 +322,40 @@ def test_queue_waits_long_enough() -> None:
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
 
 
+@BOTH
+def test_changes_wait_for_each_other(template: dict[str, Any]) -> None:
+    """Events for set-up come by its queue only, which hides a message for longer than tries of two runs at most take.
+
+    Nothing takes of it any more when set-up undoes all.
+    """
+    queue, batches = (template["Resources"][name] for name in ("ChangesQueue", "SetupBatches"))
+    timeout = template["Resources"]["SetupFunction"]["Properties"]["Timeout"]
+    window = batches["Properties"]["MaximumBatchingWindowInSeconds"]
+    assert queue["Properties"]["VisibilityTimeout"] == 6 * timeout + window
+    assert batches["Properties"]["ScalingConfig"] == {"MaximumConcurrency": 2}
+    assert batches["DependsOn"] == "SetUp"
+    rules = resources(template, "AWS::Events::Rule")
+    called = {name for name, each in rules.items() if "SetupFunction" in strings(each["Properties"]["Targets"])}
+    queued = {name for name, each in rules.items() if "ChangesQueue" in strings(each["Properties"]["Targets"])}
+    assert called == {"SetupSchedule"}
+    assert queued == {"ReplicationChanged", "AgentAnnounces" if template is HUB else "HubTells"}
+    assert {rules[name]["DependsOn"] for name in queued} == {"ChangesQueuePolicy"}
+    permitted = resources(template, "AWS::Lambda::Permission").values()
+    callers = [each["Properties"]["SourceArn"] for each in permitted if "SetupFunction" in strings(each)]
+    assert callers == [{"Fn::GetAtt": ["SetupSchedule", "Arn"]}]
+
+
+@BOTH
+def test_only_the_stacks_own_rules_send_changes(template: dict[str, Any]) -> None:
+    """Into set-up's queue only rules of the stack's own bus may send."""
+    (statement,) = template["Resources"]["ChangesQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    source = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${Bus}/*"
+    assert statement["Condition"] == {"ArnLike": {"aws:SourceArn": {"Fn::Sub": source}}}
+    alarms = resources(template, "AWS::CloudWatch::Alarm").values()
+    assert any("ChangesQueue" in strings(each["Properties"].get("Dimensions", [])) for each in alarms)
+
+
 def test_alarms_cannot_go_to_the_managed_key() -> None:
     """No topic uses alias/aws/sns, with which EventBridge, S3 and alarms cannot publish."""
     assert [each for each in strings(HUB["Resources"]) if "alias/aws/sns" in each and " " not in each] == []
@@ -306,3 +370,34 @@ def test_page_of_permissions(template: dict[str, Any]) -> None:
     assert list(sections) == list(dict.fromkeys(each.role for each in found))
     assert page.count("\n| `") == len(found)
     assert [each.sid for each in found if each.reason not in sections[each.role]] == []
+
+
+HUB_MAY = {
+    "ListBuckets": ["s3:ListAllMyBuckets"],
+    "ReadReplicationRules": ["s3:GetBucketLocation", "s3:GetReplicationConfiguration"],
+    "TellAgent": ["events:PutEvents"],
+    "SeeUndelivered": ["sqs:GetQueueAttributes", "sqs:GetQueueUrl"],
+    "AskForVersions": ["s3:GetObjectVersion"],
+    "TellMissing": ["s3:ListBucket", "s3:ListBucketVersions"],
+    "WriteCanaries": ["s3:DeleteObjectVersion", "s3:PutObject"],
+    "FindCanaries": ["s3:ListBucketVersions"],
+    "SeeObjectLock": ["s3:GetBucketObjectLockConfiguration"],
+}
+"""What the hub may do in an agent's account, with ``AGENT_VERSION`` 1. Where this changes, that has to be raised: so a
+hub that needs what older agents do not allow says which have to be deployed again."""
+
+
+def test_agents_version() -> None:
+    """The version that agents tell of is that of what their role allows the hub."""
+    found = {each.sid: sorted(each.actions) for each in permissions.statements(AGENT) if each.role == "HubRole"}
+    assert (AGENT_VERSION, found) == (1, HUB_MAY)
+
+
+@BOTH
+def test_hub_roles(template: dict[str, Any]) -> None:
+    """Set-up of the hub knows the roles that it tells agents of, and an agent tells of those that it lets in."""
+    told = template["Resources"]["SetupFunction"]["Properties"]["Environment"]["Variables"]["CRR_MONITOR_HUB_ROLE_ARNS"]
+    output = (
+        {"Fn::Join": [",", {"Ref": "HubRoleArns"}]} if template is AGENT else HUB["Outputs"]["HubRoleArns"]["Value"]
+    )
+    assert told == output

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 HUB = permissions.load(templates.text(templates.HUB))
 RESOURCES = HUB["Resources"]
-ALARMS = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
+NAMESPACE = {"Ref": "MetricsNamespace"}
+ALARMS = {
+    name: {**each["Properties"], "Namespace": metrics.NAMESPACE}
+    if each["Properties"]["Namespace"] == NAMESPACE
+    else each["Properties"]
+    for name, each in RESOURCES.items()
+    if each["Type"] == "AWS::CloudWatch::Alarm"
+}
+"""With the namespace that metrics have unless somebody says otherwise."""
 FUNCTIONS = {name for name, each in RESOURCES.items() if each["Type"] == "AWS::Lambda::Function"}
 TOPIC = [{"Fn::If": ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "NotificationTopic"}]}]
 
@@ -27,6 +35,7 @@ TOPIC = [{"Fn::If": ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "Notific
 def dashboard() -> dict[str, Any]:
     """The CloudWatch dashboard's body; numbers that CloudFormation puts in are 1."""
     text = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"][0]
+    text = text.replace("${MetricsNamespace}", metrics.NAMESPACE)
     body: dict[str, Any] = json.loads(re.sub(r": \$\{\w+\}", ": 1", text))
     return body
 
@@ -46,7 +55,7 @@ def shown() -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 def alarmed() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """The same of every alarm, those included that set-up makes for each bucket."""
-    (of_bucket,) = bucket_alarms.wanted(stack(), ["orders"], "topic").values()
+    (of_bucket,) = bucket_alarms.wanted(stack(), ["orders"], "topic", metrics.NAMESPACE).values()
     for alarm in [*ALARMS.values(), of_bucket]:
         yield alarm["Namespace"], alarm["MetricName"], tuple(each["Name"] for each in alarm.get("Dimensions", []))
 
@@ -113,7 +122,14 @@ def test_metrics_only_in_our_namespace() -> None:
     for role in ("SettleRole", "WatchRole"):
         (policy,) = RESOURCES[role]["Properties"]["Policies"]
         (found,) = [each for each in policy["PolicyDocument"]["Statement"] if each.get("Sid") == "Publish"]
-        assert found["Condition"] == {"StringEquals": {"cloudwatch:namespace": metrics.NAMESPACE}}
+        assert found["Condition"] == {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+    assert HUB["Parameters"]["MetricsNamespace"]["Default"] == metrics.NAMESPACE
+
+
+def test_namespace_is_written_once() -> None:
+    """Every alarm, the dashboard and every role follow the parameter: none has the namespace written into it."""
+    text = templates.text(templates.HUB)
+    assert re.findall(rf"\b{metrics.NAMESPACE}\b(?!\w).*", text) == [metrics.NAMESPACE]
 
 
 def test_names_of_bucket_alarms() -> None:

@@ -40,12 +40,24 @@ class Told(Struct, frozen=True):
 
 
 class Agent(Struct, frozen=True):
-    """An agent as it announced itself: where it lives, digests of what it was told and of what it has discovered."""
+    """An agent as it announced itself: where it lives, digests of what it was told and of what it has discovered.
+
+    ``token`` is a part of its stack's names, ``version`` that of its template; ``roles`` are digests of the hub's roles
+    that it lets in.
+    """
 
     account: str
     region: str
     told: str = ""
     digest: str = ""
+    token: str = ""
+    version: int = 0
+    roles: tuple[str, ...] = ()
+
+
+def role_digest(arn: str) -> str:
+    """A few characters for a role, as what is kept of an agent has to stay small."""
+    return hashlib.sha256(arn.encode()).hexdigest()[:16]
 
 
 class _Place(Struct, frozen=True):

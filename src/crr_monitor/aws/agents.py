@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from msgspec import Struct, to_builtins
+from msgspec import Meta, Struct, to_builtins
 from msgspec.json import encode as json_encode
 
 from crr_monitor.aws.agent_register import Told
@@ -35,6 +36,12 @@ ANNOUNCED = "CRR Monitor Agent Is Set Up"
 REMOVED = "CRR Monitor Agent Is Removed"
 TOLD = "CRR Monitor Destinations"
 
+AT_ONCE = 8
+"""So many accounts are asked at a time: one after the other, some hundred would take longer than a function may run."""
+
+MOST_ROLES = 20
+"""Roles of the hub that an agent tells of: a hub has a few."""
+
 
 class TopologyStore(Protocol):
     """The part of the store that set-up uses."""
@@ -45,12 +52,29 @@ class TopologyStore(Protocol):
     def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
         """Learn configurations (with whether they state ``since``)."""
 
+    def note(self, name: str) -> bytes | None:
+        """A small document."""
+
+    def keep_note(self, name: str, body: bytes | None) -> None:
+        """Keep a small document, or none any more."""
+
+
+AGENT_VERSION = 1
+"""Of the agent's template, as far as a hub needs it: what the role allows that the hub assumes there. Agents that were
+deployed before it was told have 0."""
+
 
 class Said(Struct, frozen=True):
-    """What an agent says of itself when it announces itself."""
+    """What an agent says of itself when it announces itself.
+
+    ``roles`` are the hub's roles that it lets in.
+    """
 
     told: Told
     digest: str
+    token: Annotated[str, Meta(pattern=r"^([0-9a-f]{12})?$")] = ""
+    version: int = 0
+    roles: Annotated[tuple[str, ...], Meta(max_length=MOST_ROLES)] = ()
 
 
 def agent_bus(hub_token: str) -> str:
@@ -72,13 +96,19 @@ def ask_agents(
 
     ``regions`` says where an agent lives, if it said so.
     """
-    found, notes = [], []
-    for account in sorted(set(accounts) - {sessions.account}):
+
+    def ask(account: str) -> Discovery | str:
         try:
-            found.append(discover(sessions, regions.get(account, home), account))
+            return discover(sessions, regions.get(account, home), account)
         except AwsError as error:
-            notes.append(f"account {account} could not be asked; is its agent deployed, for this hub? {error}")
-    return found, notes
+            return f"account {account} could not be asked; is its agent deployed, for this hub? {error}"
+        finally:
+            sessions.forget(account)  # clients of many accounts and Regions would fill the function's memory
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="account") as pool:
+        answers = list(pool.map(ask, sorted(set(accounts) - {sessions.account})))
+    found = [answer for answer in answers if isinstance(answer, Discovery)]
+    return found, [answer for answer in answers if isinstance(answer, str)]
 
 
 def learn(store: TopologyStore, found: Sequence[Discovery]) -> Topology:
@@ -111,9 +141,20 @@ def digest_of(found: Discovery) -> str:
     return hashlib.sha256(json_encode([sorted(found.buckets.items()), configs, found.unknown])).hexdigest()
 
 
-def announce(sessions: Sessions, stack: Stack, told: Told, found: Discovery | None) -> None:
-    """Tell the hub that this agent is there, and what it knows, or with ``None`` that it goes; raises ``AwsError``."""
-    detail = {"told": to_builtins(told), "digest": "" if found is None else digest_of(found)}
+def is_same(one: Discovery, other: Discovery) -> bool:
+    """Whether an account told the same twice; why a bucket could not be asked does not matter."""
+    unknown = [sorted(each.bucket for each in found.unknown) for found in (one, other)]
+    configs = [{config.bucket: config for config in found.configs} for found in (one, other)]
+    return one.buckets == other.buckets and configs[0] == configs[1] and unknown[0] == unknown[1]
+
+
+def announce(sessions: Sessions, stack: Stack, told: Told, found: Discovery | None, roles: Sequence[str] = ()) -> None:
+    """Tell the hub that this agent is there, and what it knows, or with ``None`` that it goes; raises ``AwsError``.
+
+    ``roles`` are the hub's roles that may ask this account.
+    """
+    digest = "" if found is None else digest_of(found)
+    detail = to_builtins(Said(told, digest, stack.token, AGENT_VERSION, tuple(roles[:MOST_ROLES])))
     kind = REMOVED if found is None else ANNOUNCED
     client, bus = sessions.client("events", stack.region), stack.own_bus_arn.rsplit("/", 1)[-1]
     _put_event(client, bus, AGENT_SOURCE, kind, detail)

@@ -170,7 +170,7 @@ def _digest(*parts: str) -> str:
 
 
 class Job(Struct, frozen=True):
-    """A job as DescribeJob tells it. ``created_at`` is in milliseconds."""
+    """A job as DescribeJob tells it."""
 
     id: str
     status: str
@@ -178,7 +178,6 @@ class Job(Struct, frozen=True):
     succeeded: int = 0
     failed: int = 0
     reasons: tuple[str, ...] = ()
-    created_at: int | None = None
     report: Location | None = None
 
     @property
@@ -233,7 +232,6 @@ def describe(control: Any, account: str, job_id: str, *, new: bool = False) -> J
         int(progress.get("NumberOfTasksSucceeded", 0)),
         int(progress.get("NumberOfTasksFailed", 0)),
         tuple(f"{each.get('FailureCode')}: {each.get('FailureReason')}" for each in told.get("FailureReasons", [])),
-        to_milliseconds(told["CreationTime"]) if "CreationTime" in told else None,
         Location(bucket, report.get("Prefix", "")).below(f"job-{job_id}/{REPORT_MANIFEST}") if bucket else None,
     )
 

@@ -59,19 +59,19 @@ def sources(configs: Iterable[BucketConfig]) -> list[str]:
     return sorted({config.bucket for config in configs if any(rule.enabled for rule in config.rules)})
 
 
-def wanted(stack: Stack, buckets: Iterable[str], topic_arn: str) -> dict[str, Alarm]:
-    """The alarms of some source buckets, by name."""
-    return {prefix(stack) + bucket: _alarm(stack, bucket, topic_arn) for bucket in buckets}
+def wanted(stack: Stack, buckets: Iterable[str], topic_arn: str, namespace: str) -> dict[str, Alarm]:
+    """The alarms of some source buckets, by name; ``namespace`` is that of the metrics."""
+    return {prefix(stack) + bucket: _alarm(stack, bucket, topic_arn, namespace) for bucket in buckets}
 
 
-def _alarm(stack: Stack, bucket: str, topic_arn: str) -> Alarm:
+def _alarm(stack: Stack, bucket: str, topic_arn: str, namespace: str) -> Alarm:
     return {
         "AlarmName": prefix(stack) + bucket,
         "AlarmDescription": (
             f"Copies of bucket {bucket} have failed, and S3 does not try them again by itself. The notification to the"
             f" same topic says what to mend; then `crr-monitor retry --source {bucket}` repairs them."
         ),
-        "Namespace": "CRRMonitor",
+        "Namespace": namespace,
         "MetricName": "FailedObjects",
         "Dimensions": [{"Name": "SourceBucket", "Value": bucket}],
         "Statistic": "Maximum",
@@ -133,11 +133,11 @@ def execute(sessions: Sessions, stack: Stack, plan: AlarmPlan) -> tuple[list[str
 
 
 def converge(
-    sessions: Sessions, stack: Stack, configs: Iterable[BucketConfig], topic_arn: str
+    sessions: Sessions, stack: Stack, configs: Iterable[BucketConfig], topic_arn: str, namespace: str
 ) -> tuple[list[str], list[str]]:
     """Keep the alarms in step with the rules; without any rules they all go. What was done, and problems."""
     try:
         existing = look(sessions, stack)
     except AwsError as error:
         return [], [f"the alarms of source buckets could not be asked for, so they stay as they are: {error}"]
-    return execute(sessions, stack, plan(existing, wanted(stack, sources(configs), topic_arn)))
+    return execute(sessions, stack, plan(existing, wanted(stack, sources(configs), topic_arn, namespace)))

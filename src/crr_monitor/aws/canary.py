@@ -7,7 +7,7 @@ A bucket whose Object Lock keeps new objects for a time is refused, as nothing c
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
@@ -17,7 +17,6 @@ from crr_monitor.core.canary import BODY
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from crr_monitor.aws.sessions import Sessions
     from crr_monitor.core.reconcile import Place
 
 NO_LOCK = "ObjectLockConfigurationNotFoundError"
@@ -25,6 +24,12 @@ REMEMBERED_SECONDS = 3_600.0
 """How long it is remembered that a bucket has no default retention."""
 
 PAGE_VERSIONS = 1_000
+
+
+class Clients(Protocol):
+    """What makes clients that act in an account (``None``: one's own), as ``Sessions`` do. May raise ``AwsError``."""
+
+    def client(self, service: str, region: str, account: str | None = None) -> Any: ...  # noqa: ANN401, D102
 
 
 class Version(Struct, frozen=True):
@@ -37,7 +42,7 @@ class Version(Struct, frozen=True):
 class CanaryBuckets:
     """The calls, with ``region`` for buckets of which no Region is known. Every method may raise ``AwsError``."""
 
-    def __init__(self, sessions: Sessions, region: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, sessions: Clients, region: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._sessions = sessions
         self._region = region
         self._monotonic = monotonic

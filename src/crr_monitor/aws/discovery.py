@@ -26,6 +26,9 @@ WORKERS = 16
 PER_SECOND = 50.0
 """Calls per second and account: bucket configurations are read one by one, and other tools need the same limit."""
 
+GIVE_UP = 3
+"""After so many buckets of one Region in a row that did not answer, the others there are not asked."""
+
 NO_CONFIGURATION = "ReplicationConfigurationNotFoundError"
 GONE = "NoSuchBucket"
 
@@ -79,6 +82,30 @@ class Pace:
             self._sleep(begin - now)
 
 
+class _Silence:
+    """Regions that do not answer: after some buckets there in a row the others are not asked, as each would wait long.
+
+    A set-up that asks on through an outage runs out of its time, and then does nothing anywhere.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._errors: dict[str, AwsError] = {}
+
+    def check(self, region: str) -> None:
+        """Raise what the last bucket there said, if it is not worth asking any more."""
+        if self._counts.get(region, 0) >= GIVE_UP:
+            raise self._errors[region]
+
+    def note(self, region: str | None, error: AwsError | None) -> None:
+        """Whether a Region answered, as far as that is known."""
+        if region is not None and error is not None and error.unreachable:
+            self._counts[region] = self._counts.get(region, 0) + 1
+            self._errors[region] = error
+        elif region is not None:
+            self._counts[region] = 0
+
+
 def discover(sessions: Sessions, region: str, account: str | None = None, pace: Pace | None = None) -> Discovery:
     """Ask an account for all its buckets and their replication rules; ``region`` is where the first question is put.
 
@@ -86,10 +113,10 @@ def discover(sessions: Sessions, region: str, account: str | None = None, pace: 
         AwsError: the buckets could not be listed, so nothing is known.
     """
     account = account or sessions.account
-    pace = pace or Pace(PER_SECOND)
+    pace, silence = pace or Pace(PER_SECOND), _Silence()
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="discover") as pool:
         listed = list(_list_buckets(sessions.client("s3", region, account)))
-        answers = list(pool.map(lambda row: _ask(sessions, account, pace, region, row), listed))
+        answers = list(pool.map(lambda row: _ask(sessions, account, (pace, silence), region, row), listed))
     return Discovery(
         account,
         {bucket: place for bucket, place, _ in answers if place is not None},
@@ -106,20 +133,23 @@ def _list_buckets(client: Any) -> Iterable[tuple[str, str | None]]:  # noqa: ANN
 
 
 def _ask(
-    sessions: Sessions, account: str, pace: Pace, region: str, row: tuple[str, str | None]
+    sessions: Sessions, account: str, limits: tuple[Pace, _Silence], region: str, row: tuple[str, str | None]
 ) -> tuple[str, str | None, BucketConfig | Unknown | None]:
-    bucket, place = row
+    (bucket, place), (pace, silence) = row, limits
     action = "s3:GetBucketLocation"
     try:
         if place is None:
             pace.wait()
             place = _location(sessions.client("s3", region, account), bucket)
         action = "s3:GetReplicationConfiguration"
+        silence.check(place)
         pace.wait()
         client = sessions.client("s3", place, account)
         told = call(f"s3:GetBucketReplication in {place}", client.get_bucket_replication, Bucket=bucket)
+        silence.note(place, None)
         return bucket, place, _config(bucket, account, place, told)
     except AwsError as error:
+        silence.note(place, error)
         if error.code in {NO_CONFIGURATION, GONE}:
             return bucket, place if error.code == NO_CONFIGURATION else None, None
         return bucket, place, Unknown(bucket, str(error), action if error.denied else None)

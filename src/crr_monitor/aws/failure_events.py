@@ -58,7 +58,6 @@ class Wanted(Struct, frozen=True):
     notification: dict[str, Any]
     notification_after: dict[str, Any]
     rules: tuple[str, ...] = ()
-    rules_with_metrics: int = 0
 
 
 class Topic(Struct, frozen=True):
@@ -238,8 +237,7 @@ class FailureEvents:
         problems += refused
         if refused:
             return None
-        metered = sum(each["Destination"].get("Metrics", {}).get("Status") == "Enabled" for each in after["Rules"])
-        return Wanted(bucket, region, topic_arn, replication, after, notification, notification_after, rules, metered)
+        return Wanted(bucket, region, topic_arn, replication, after, notification, notification_after, rules)
 
     def _topic(self, arn: str) -> Topic:
         client = self._sessions.client("sns", arn.split(":")[3])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from crr_monitor.aws.words import EventSource
+    from crr_monitor.aws.words import DeniedReads, EventSource
 
 PATTERN_BYTES = 2_048
 """EventBridge quotas, "Event pattern size": 2,048 characters."""
@@ -22,6 +22,36 @@ By name: "all writes" would log and bill every UploadPart.
 
 NAMES: dict[EventSource, str] = {"CloudTrail": "events", "EventBridge": "s3-events"}
 """What the names of a source's rules begin with."""
+
+READS: dict[DeniedReads, tuple[str, ...]] = {
+    "No": (),
+    "Objects": ("GetObject",),
+    "All": (
+        "GetObject",
+        "GetObjectAcl",
+        "GetObjectLegalHold",
+        "GetObjectRetention",
+        "GetObjectTagging",
+        "HeadObject",
+    ),
+}
+"""CloudTrail's names of what the replication service reads at the source, sorted.
+
+Of one copy it logs ``GetObject``, and with ``All`` also ``GetObjectAcl`` and ``GetObjectTagging``; the rest is rare.
+"""
+
+SESSION = "s3-replication"
+"""The name of every session in which S3 replicates; anybody may name one so, which the decoder knows."""
+
+DENIALS: tuple[Any, ...] = (
+    {"wildcard": "*AccessDenied*"},
+    {"prefix": "KMS."},
+    {"prefix": "Kms"},
+    "AllAccessDisabled",
+    "Forbidden",
+    "UnauthorizedAccess",
+)
+"""Error codes of a denial, as the decoder takes them. A 405 of a delete marker's ``HeadObject`` is none: S3 asks so."""
 
 CONFIGURATION_EVENTS = ("PutBucketReplication", "DeleteBucketReplication")
 
@@ -42,6 +72,16 @@ def objects_pattern(source: EventSource, buckets: Iterable[str]) -> dict[str, An
 def configuration_pattern() -> dict[str, Any]:
     """Changes of replication rules: management events, which arrive only where some trail logs management events."""
     return _cloudtrail({"eventName": list(CONFIGURATION_EVENTS)})
+
+
+def denied_reads_pattern() -> dict[str, Any]:
+    """Denied reads of the replication service, whatever the bucket; those that succeed are not taken.
+
+    A selector cannot tell them apart (CloudTrail User Guide, "Filtering data events": there is no field for the error),
+    so both are logged, and only here the many are left out. No buckets are named, as that service reads no others.
+    """
+    who = {"principalId": [{"suffix": f":{SESSION}"}]}
+    return _cloudtrail({"eventName": list(READS["All"]), "errorCode": list(DENIALS), "userIdentity": who})
 
 
 def _cloudtrail(detail: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from crr_monitor.aws.words import EventSource, StackKind
+from crr_monitor.aws.words import DeniedReads, EventSource, StackKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ class Stack(Struct, frozen=True, kw_only=True):
     get along. An agent's names have its hub's token too, where the hub has to find them. ``topic_keys`` are ARNs of
     the KMS keys that the user named for topics, each for its own Region. ``trail_bucket`` takes the log files of the
     stack's own trail; without one there is no such trail. ``retiring`` are sources of events of which the stack was
-    told before, and which go on for a while beside the present one.
+    told before, and which go on for a while beside the present one. ``denied_reads`` counts with CloudTrail only.
     """
 
     kind: StackKind
@@ -51,6 +51,7 @@ class Stack(Struct, frozen=True, kw_only=True):
     queue_arn: str = ""
     queue_url: str = ""
     trail_bucket: str = ""
+    denied_reads: DeniedReads = "No"
     topic_keys: tuple[str, ...] = ()
     agent_accounts: tuple[str, ...] = ()
     agent_organization: str = ""

@@ -140,9 +140,9 @@ class S3Prober:
         if code >= _ERROR:
             return Unasked("unreachable", f"{error}; it is asked again later")
         if not code:
-            # Its own words name the address, with the key in it, and reasons are compared.
             name = type(error.__cause__).__name__
-            return Unasked("refused" if name == "ParamValidationError" else "unreachable", f"{error.operation}: {name}")
+            text = f"{error.operation}: {_unanswered(name, client.meta)}"
+            return Unasked("refused" if name == "ParamValidationError" else "unreachable", text)
         region = headers.get("x-amz-bucket-region")
         return Unasked("refused", f"{error}" + (f" (the bucket is in {region})" if region else ""))
 
@@ -198,6 +198,25 @@ class S3Prober:
         with self._lock:
             self._buckets[name] = (now + REMEMBERED_SECONDS, found)
         return found
+
+
+_NO_ANSWER = {
+    "ConnectTimeoutError": "{endpoint} (Region {region}) did not take the connection in time: check the network and the"
+    " firewall, and the address, if you named it (--endpoint-url)",
+    "ConnectionClosedError": "{endpoint} (Region {region}) closed the connection: it is asked again later",
+    "EndpointConnectionError": "{endpoint} (Region {region}) cannot be reached: check name resolution and network, and"
+    " the address, if you named it (--endpoint-url)",
+    "NoCredentialsError": "there are no credentials: sign in, or name a profile (--profile)",
+    "ProxyConnectionError": "the proxy to {endpoint} (Region {region}) cannot be reached: check HTTPS_PROXY",
+    "ReadTimeoutError": "{endpoint} (Region {region}) did not answer in time: it is asked again later",
+    "SSLError": "the certificate of {endpoint} (Region {region}) is not trusted: name its authority in AWS_CA_BUNDLE",
+}
+
+
+def _unanswered(name: str, about: Any) -> str:  # noqa: ANN401 - boto3's
+    """Why there was no answer. The error's own words name the address with the key in it, and reasons are compared."""
+    words = _NO_ANSWER.get(name)
+    return name if words is None else f"{words.format(endpoint=about.endpoint_url, region=about.region_name)} ({name})"
 
 
 def _answer(error: AwsError) -> tuple[int, Mapping[str, str]]:

@@ -35,7 +35,11 @@ BUCKETS = "buckets"
 """What the settings of buckets were before set-up changed them."""
 SOURCES = "sources"
 """The source of events, and sources before it that still go on."""
-DOCUMENTS = (REGIONS, AGENTS, TOLD, BUCKETS, SOURCES)
+UNREACHED = "unreached"
+"""Regions that did not answer the last run, with since when (milliseconds)."""
+ANSWERED = "answered"
+"""The request of CloudFormation that was answered as time ran out."""
+DOCUMENTS = (REGIONS, AGENTS, TOLD, BUCKETS, SOURCES, UNREACHED, ANSWERED)
 
 PIECE = 4_000
 INLINE = 3_000

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from crr_monitor.aws.patterns import OBJECT_EVENTS
+from crr_monitor.aws.patterns import OBJECT_EVENTS, READS, SESSION, dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from crr_monitor.aws.plan_model import Watched
+    from crr_monitor.aws.plan_model import Stack, Watched
 
 MAX_VALUES = 500
 TRAILS_PER_REGION = 5
@@ -26,8 +26,12 @@ FIXED_VALUES = 2 + len(OBJECT_EVENTS)
 MAX_ARNS = MAX_VALUES - FIXED_VALUES
 """What is left for buckets and prefixes after category, resource type and event names."""
 
+READ_VALUES = 3
+"""What the selector of reads takes besides the names: category, resource type and session, however many buckets."""
+
 OBJECT = "AWS::S3::Object"
 SELECTOR_NAME = "Writes to replicated buckets"
+READS_NAME = "Reads of the replication service"
 
 
 class TooManyError(Exception):
@@ -44,10 +48,34 @@ class Trail(Struct, frozen=True):
     selectors: tuple[Mapping[str, Any], ...] | None = ()
 
 
-def trail_selectors(partition: str, watched: Iterable[Watched], placeholder: str) -> list[dict[str, Any]]:
+def most_arns(reads: Sequence[str] = ()) -> int:
+    """How many buckets and prefixes one trail takes beside the selector of ``reads``."""
+    return MAX_ARNS - (READ_VALUES + len(reads) if reads else 0)
+
+
+def reads_selector(reads: Sequence[str]) -> dict[str, Any]:
+    """The selector of the replication service's reads, by the name of its session, which hardly anybody else uses.
+
+    It names neither roles nor buckets: so none is missed when replication rules change, and it takes few values.
+    """
+    return {
+        "Name": READS_NAME,
+        "FieldSelectors": [
+            {"Field": "eventCategory", "Equals": ["Data"]},
+            {"Field": "resources.type", "Equals": [OBJECT]},
+            {"Field": "eventName", "Equals": list(reads)},
+            {"Field": "userIdentity.arn", "EndsWith": [f"/{SESSION}"]},
+        ],
+    }
+
+
+def trail_selectors(
+    partition: str, watched: Iterable[Watched], placeholder: str, reads: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The selectors of our own trail.
 
-    ``placeholder`` is a prefix where nothing is, for a trail has to select something.
+    ``placeholder`` is a prefix where nothing is, for a trail has to select something. ``reads`` are the names of the
+    replication service's reads that are logged, too.
 
     By prefix where the rules have one, as every logged event costs; by bucket where there are too many prefixes.
 
@@ -56,16 +84,12 @@ def trail_selectors(partition: str, watched: Iterable[Watched], placeholder: str
     """
     watched = list(watched)
     arns = sorted(f"{each.bucket}/{prefix}" for each in watched for prefix in each.prefixes)
-    if len(arns) > MAX_ARNS:
+    most = most_arns(reads)
+    if len(arns) > most:
         arns = sorted(f"{each.bucket}/" for each in watched)
-    if len(arns) > MAX_ARNS:
-        message = (
-            f"{len(arns)} replicated buckets are more than the {MAX_ARNS} that one trail can select (CloudTrail allows "
-            f"{MAX_VALUES} values): choose EventSource EventBridge, which has no such limit; or Trail Existing with "
-            "a trail that logs the data events of all buckets"
-        )
-        raise TooManyError(message)
-    return [
+    if len(arns) > most:
+        raise TooManyError(_too_many(len(arns), most))
+    writes = [
         {
             "Name": SELECTOR_NAME,
             "FieldSelectors": [
@@ -79,6 +103,17 @@ def trail_selectors(partition: str, watched: Iterable[Watched], placeholder: str
             ],
         }
     ]
+    return [*writes, reads_selector(reads)] if reads else writes
+
+
+def _too_many(buckets: int, most: int) -> str:
+    taken = f", of which DeniedReads takes {MAX_ARNS - most}" if most < MAX_ARNS else ""
+    without = f"set DeniedReads to No, which leaves room for {MAX_ARNS}; or " if most < buckets <= MAX_ARNS else ""
+    return (
+        f"{buckets} replicated buckets are more than the {most} that one trail can select (CloudTrail allows "
+        f"{MAX_VALUES} values{taken}): {without}choose EventSource EventBridge, which has no such limit; or Trail "
+        "Existing with a trail that logs the data events of all buckets"
+    )
 
 
 def canonical(selectors: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -127,7 +162,7 @@ def _selects(selector: Mapping[str, Any], event: Mapping[str, str]) -> bool:
         return all(
             field["Field"] in event and _accepts(field, event[field["Field"]]) for field in selector["FieldSelectors"]
         )
-    if selector.get("ReadWriteType", "All") == "ReadOnly":
+    if selector.get("ReadWriteType", "All") == ("WriteOnly" if event["readOnly"] == "true" else "ReadOnly"):
         return False
     if event["eventCategory"] == "Management":
         return bool(selector.get("IncludeManagementEvents", True))
@@ -169,6 +204,47 @@ def uncovered(partition: str, watched: Iterable[Watched], trails: Sequence[Trail
         for each in watched
         if not any(_logs(trail, each.region, _writes(partition, each)) for trail in trails)
     )
+
+
+def uncovered_reads(
+    account: str, partition: str, watched: Iterable[Watched], trails: Sequence[Trail], reads: Sequence[str]
+) -> tuple[str, ...]:
+    """The source buckets of which no trail is known to log these reads of the replication service.
+
+    The role of a rule is not known here, so a selector that names one is not taken for one that logs them.
+    """
+    return tuple(
+        each.bucket
+        for each in watched
+        if each.source
+        and not any(_logs(trail, each.region, _reads(account, partition, each, reads)) for trail in trails)
+    )
+
+
+def lacking_reads(stack: Stack, watched: Iterable[Watched], trails: Sequence[Trail]) -> list[str]:
+    """What trails of somebody else's lack for ``DeniedReads``, in words; it is no reason to wait for anything."""
+    reads = READS[stack.denied_reads]
+    unread = uncovered_reads(stack.account, stack.partition, watched, trails, reads) if reads else ()
+    if not unread:
+        return []
+    what = f"DeniedReads {stack.denied_reads}: no trail is known to log the replication service's reads of"
+    return [f"{what} {', '.join(unread)}; in a trail there this selector does so: {dump(reads_selector(reads))}"]
+
+
+def _reads(account: str, partition: str, each: Watched, reads: Sequence[str]) -> list[dict[str, str]]:
+    return [
+        {
+            "eventCategory": "Data",
+            "eventSource": "s3.amazonaws.com",
+            "resources.type": OBJECT,
+            "resources.ARN": f"arn:{partition}:s3:::{each.bucket}/{prefix}",
+            "eventName": name,
+            "readOnly": "true",
+            "userIdentity.arn": f"arn:{partition}:sts::{account}:assumed-role/?/{SESSION}",
+        }
+        for prefix in each.prefixes
+        for name in reads
+    ]
 
 
 def without_management_events(regions: Iterable[str], trails: Sequence[Trail]) -> tuple[str, ...]:

@@ -10,7 +10,10 @@ import re
 import threading
 import time
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from crr_monitor.aws.regions import is_opt_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -126,7 +129,7 @@ class Sessions:
         self._options = options
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str, str], Any] = {}
-        self._assumed: dict[str, tuple[Any, float]] = {}
+        self._assumed: dict[str, tuple[Mapping[str, str], float]] = {}
 
     def client(self, service: str, region: str, account: str | None = None) -> Any:  # noqa: ANN401 - boto3's client
         """The client of a service in one Region, acting in ``account`` (default: one's own).
@@ -136,10 +139,10 @@ class Sessions:
         """
         account = account or self.account
         with self._lock:
-            session = self._own() if account == self.account else self._other(account, region)
+            credentials = {} if account == self.account else self._other(account, region)
             key = (service, region, account)
             if key not in self._clients:
-                self._clients[key] = self._make(session, service, region)
+                self._clients[key] = self._make(service, region, credentials)
             return self._clients[key]
 
     @property
@@ -153,9 +156,12 @@ class Sessions:
             self._assumed.pop(account, None)
             self._clients = {key: client for key, client in self._clients.items() if key[2] != account}
 
-    def _make(self, session: Any, service: str, region: str) -> Any:  # noqa: ANN401
+    def _make(self, service: str, region: str, credentials: Mapping[str, str] = MappingProxyType({})) -> Any:  # noqa: ANN401
+        """All clients are of one session, as each session keeps the services' descriptions: 14 MB for S3 alone."""
         config = _sdk("botocore.config").Config(**self._options, user_agent_extra="crr-monitor")
-        client = session.client(service, region_name=region, endpoint_url=self._endpoint_url, config=config)
+        client = self._own().client(
+            service, region_name=region, endpoint_url=self._endpoint_url, config=config, **credentials
+        )
         if self._endpoint_url is not None and service == "s3control":
             client.meta.events.register("before-sign", self._without_account)
         return client
@@ -170,23 +176,31 @@ class Sessions:
             self._base = _sdk("boto3").Session()
         return self._base
 
-    def _other(self, account: str, region: str) -> Any:  # noqa: ANN401
-        session, expires = self._assumed.get(account, (None, 0.0))
+    def _other(self, account: str, region: str) -> Mapping[str, str]:
+        """Credentials of the role in another account, as boto3 calls them."""
+        credentials, expires = self._assumed.get(account, ({}, 0.0))
         if time.time() < expires - EARLY_SECONDS:
-            return session
+            return credentials
         if not self._role_name:
             text = f"no role is named through which account {account} could be reached"
             operation = "sts:AssumeRole"
             raise AwsError(operation, "", text)
         role = f"arn:{self._partition}:iam::{account}:role/{self._role_name}"
+        # An opt-in Region may be one that only the other account has enabled, and then knows none of one's own
+        # credentials. What one's own Region gives is valid there (IAM User Guide, "Manage AWS STS in an AWS Region").
+        place = (self._own().region_name or region) if is_opt_in(region) else region
         told = call(
             f"sts:AssumeRole of {role}",
-            self._make(self._own(), "sts", region).assume_role,
+            self.client("sts", place).assume_role,
             RoleArn=role,
             RoleSessionName="crr-monitor",
             DurationSeconds=SESSION_SECONDS,
         )["Credentials"]
-        session = _sdk("boto3").Session(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
-        self._assumed[account] = (session, told["Expiration"].timestamp())
+        credentials = {
+            "aws_access_key_id": told["AccessKeyId"],
+            "aws_secret_access_key": told["SecretAccessKey"],
+            "aws_session_token": told["SessionToken"],
+        }
+        self._assumed[account] = (credentials, told["Expiration"].timestamp())
         self._clients = {key: client for key, client in self._clients.items() if key[2] != account}
-        return session
+        return credentials

@@ -6,6 +6,7 @@ each with its reason; the rest is done all the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,13 @@ from crr_monitor.aws.patterns import buckets_in
 from crr_monitor.aws.plan_model import Action, Resource, Stack, Watched, watched_buckets
 from crr_monitor.aws.record import BUCKETS, REGIONS
 from crr_monitor.aws.regional import perform, read, read_trails
-from crr_monitor.aws.selectors import Trail, uncovered, without_management_events
+from crr_monitor.aws.selectors import Trail, lacking_reads, uncovered, without_management_events
 from crr_monitor.aws.sessions import AwsError, call
 from crr_monitor.aws.setup_plan import desired, diff
 from crr_monitor.core.topology import BucketConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from crr_monitor.aws.record import Record
     from crr_monitor.aws.sessions import Sessions
@@ -51,7 +52,9 @@ class Known(Struct, frozen=True):
 class Situation(Struct, frozen=True):
     """What was found, and what is to be done about it.
 
-    ``unseen`` are buckets of which the event source tells nothing yet.
+    ``unseen`` are buckets of which the event source tells nothing yet; ``blocked`` says of those whose own settings, or
+    policies, are in the way, what it is; ``unreached`` are those problems that say only that a Region does not answer,
+    by Region.
     """
 
     stack: Stack
@@ -65,23 +68,33 @@ class Situation(Struct, frozen=True):
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    unreached: Mapping[str, Sequence[str]] = {}
 
 
 class Report(Struct):
     """What was done and what was not.
 
-    ``problems`` need somebody; ``notes`` are worth knowing; ``patches`` are for owners of buckets.
+    ``problems`` need somebody; ``warnings`` need somebody some day; ``notes`` are worth knowing; ``patches`` are for
+    owners of buckets. ``unseen``, ``blocked`` and ``unreached`` are as in :class:`Situation`. What is blocked fails no
+    deployment, as hundreds of buckets would have to be in order for that: the caller says where it belongs.
     """
 
     done: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     patches: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+    unreached: dict[str, list[str]] = field(default_factory=dict)
 
     def summary(self) -> str:
         """One line."""
         counts = f"{len(self.done)} done, {len(self.problems)} problems, {len(self.notes)} notes"
-        return f"{counts}: {'; '.join(self.problems)}" if self.problems else counts
+        counts += f", {len(self.blocked)} buckets not watched" if self.blocked else ""
+        told = "; ".join([*self.problems, *(f"WARNING: {each}" for each in self.warnings)])
+        return f"{counts}: {told}" if told else counts
 
 
 def _each(names: Iterable[Any], ask: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
@@ -107,7 +120,7 @@ def look(sessions: Sessions, stack: Stack, record: Record, found: Discovery, kno
     known = known or Known()
     before, changed = _remembered(record)
     places = sorted({stack.region, *before, *found.buckets.values(), *known.agent_regions})
-    existing, unread = _read(sessions, stack, places)
+    existing, unread, unreached = _read(sessions, stack, places)
     notes = [str(each) for each in found.unknown]
     watched = watched_buckets(found.buckets, [*found.configs, *known.configs], known.destinations)
     watched = _keep_unknown(found, watched, existing)
@@ -120,7 +133,7 @@ def look(sessions: Sessions, stack: Stack, record: Record, found: Discovery, kno
     topics = sorted({stack.region, *(each.region for each in plan.resources if each.kind == "topic")})
     ready = topics if stack.kind == "hub" else known.topic_regions
     reachable = _with_receiver(stack, watched, ready, notes)
-    changes, failed = _bucket_changes(sessions, stack, reachable)
+    changes, blocked, failed = _bucket_changes(sessions, stack, reachable, unreached)
     restore = _no_longer_needed(stack, watched, changed, found)
     blind = _look_at_trails(sessions, stack, watched, sorted({stack.region, *found.buckets.values()}), notes)
     awaited = {each.bucket for each in watched} - {each.bucket for each in reachable}
@@ -135,7 +148,9 @@ def look(sessions: Sessions, stack: Stack, record: Record, found: Discovery, kno
         tuple(topics) if stack.kind == "hub" and "S3Notifications" in stack.sources else (),
         (*problems, *plan.problems, *failed),
         (*notes, *plan.notes),
-        tuple(sorted({*blind, *awaited, *(change.bucket for change in changes)})),
+        tuple(sorted({*blind, *awaited, *blocked, *(change.bucket for change in changes)})),
+        tuple(blocked.values()),
+        unreached,
     )
 
 
@@ -145,7 +160,7 @@ def look_for_removal(sessions: Sessions, stack: Stack, record: Record) -> Situat
     Everything that set-up made, in every Region it was ever in; raises as :func:`look`.
     """
     before, changed = _remembered(record)
-    existing, unread = _read(sessions, stack, sorted({stack.region, *before}))
+    existing, unread, _ = _read(sessions, stack, sorted({stack.region, *before}))
     after, problems = tuple(sorted(unread.keys() & {*before})), tuple(unread.values())
     actions = tuple(diff(existing, ()))
     return Situation(stack, actions, before, after, restore=tuple(sorted(changed)), problems=problems)
@@ -156,16 +171,21 @@ def _remembered(record: Record) -> tuple[tuple[str, ...], set[str]]:
     return tuple(record.get(REGIONS) or ()), set(record.get(BUCKETS) or {})
 
 
-def _read(sessions: Sessions, stack: Stack, regions: list[str]) -> tuple[list[Resource], dict[str, str]]:
-    """What is there, and of the Regions that could not be asked why not."""
+def _read(
+    sessions: Sessions, stack: Stack, regions: list[str]
+) -> tuple[list[Resource], dict[str, str], dict[str, list[str]]]:
+    """What is there, of the Regions that could not be asked why not, and those of them that do not answer."""
     existing: list[Resource] = []
     unread: dict[str, str] = {}
+    unreached: dict[str, list[str]] = {}
     for region, answer in _each(regions, lambda region: read(sessions, stack, region)):
         if isinstance(answer, AwsError):
             unread[region] = f"{region} could not be asked, so nothing is changed there: {answer}"
+            if answer.unreachable:
+                unreached[region] = [unread[region]]
         else:
             existing += answer
-    return existing, unread
+    return existing, unread, unreached
 
 
 def _keep_unknown(found: Discovery, watched: tuple[Watched, ...], existing: list[Resource]) -> tuple[Watched, ...]:
@@ -205,10 +225,13 @@ def _with_receiver(
     return tuple(each for each in watched if each.region not in waiting)
 
 
-def _bucket_changes(sessions: Sessions, stack: Stack, watched: tuple[Watched, ...]) -> tuple[list[Change], list[str]]:
-    """Changes of buckets' settings that the event source needs, and what is in their way."""
+def _bucket_changes(
+    sessions: Sessions, stack: Stack, watched: tuple[Watched, ...], unreached: dict[str, list[str]]
+) -> tuple[list[Change], dict[str, str], list[str]]:
+    """Changes of buckets' settings that the event source needs; what is in their way, by bucket; what is not known."""
     needed = {each.bucket: each for each in watched if stack.event_source != "CloudTrail"}
     changes: list[Change] = []
+    blocked: dict[str, str] = {}
     problems: list[str] = []
     pace = Pace(PER_SECOND)
 
@@ -217,17 +240,25 @@ def _bucket_changes(sessions: Sessions, stack: Stack, watched: tuple[Watched, ..
         return read_configuration(sessions, needed[bucket].region, bucket)
 
     for bucket, answer in _each(sorted(needed), ask):
-        if isinstance(answer, AwsError):
+        if isinstance(answer, AwsError) and answer.unreachable:
             problems.append(f"bucket {bucket}: {answer}")
+            unreached.setdefault(needed[bucket].region, []).append(problems[-1])
+            continue
+        if isinstance(answer, AwsError):
+            blocked[bucket] = _blocked(bucket, f"its notification settings could not be read: {answer}")
             continue
         try:
             wanted = bucket_settings.wanted_configuration(stack, needed[bucket], answer)
         except OverlapError as error:
-            problems.append(str(error))
+            blocked[bucket] = _blocked(bucket, str(error))
             continue
         if wanted is not None:
             changes.append(Change(bucket, needed[bucket].region, answer, wanted))
-    return changes, problems
+    return changes, blocked, problems
+
+
+def _blocked(bucket: str, why: str) -> str:
+    return f"bucket {bucket} is not watched: {why.removeprefix(f'bucket {bucket}: ')}"
 
 
 def read_configuration(sessions: Sessions, region: str, bucket: str) -> dict[str, Any]:
@@ -265,6 +296,7 @@ def _look_at_trails(
     own_stays = len(others) < len(known)
     told = "no other trail logs its writes, so the stack's own stays" if own_stays else _NOBODY
     notes += [f"bucket {bucket}: {told}" for bucket in unseen]
+    notes += lacking_reads(stack, watched, others)
     return unseen
 
 
@@ -278,7 +310,9 @@ def execute(sessions: Sessions, situation: Situation, record: Record, *, change_
         AwsError: the record could not be written. Before anything was made, or when all was done.
     """
     stack = situation.stack
-    report = Report(problems=list(situation.problems), notes=list(situation.notes))
+    report = Report(problems=list(situation.problems), notes=list(situation.notes), blocked=list(situation.blocked))
+    report.unseen = [*situation.unseen]
+    report.unreached = {region: [*texts] for region, texts in situation.unreached.items()}
     touched = {action.resource.region for action in situation.actions}
     noted = sorted({*situation.regions_before, *situation.regions_after, *touched})
     if noted or situation.regions_before:
@@ -287,10 +321,12 @@ def execute(sessions: Sessions, situation: Situation, record: Record, *, change_
     for action in situation.actions:
         by_region.setdefault(action.resource.region, []).append(action)
     left = set(situation.regions_after)
-    for region, (done, problems) in _each(by_region, lambda region: _run(sessions, stack, by_region[region])):
+    for region, (done, problems, reached) in _each(by_region, lambda region: _run(sessions, stack, by_region[region])):
         report.done += done
         report.problems += problems
         left |= {region} if problems else set()
+        if not reached:
+            report.unreached.setdefault(region, []).extend(problems)
     _settle_buckets(sessions, situation, record, report, change_buckets=change_buckets)
     if not situation.regions_after and not report.problems:
         record.forget(REGIONS)
@@ -299,9 +335,11 @@ def execute(sessions: Sessions, situation: Situation, record: Record, *, change_
     return report
 
 
-def _run(sessions: Sessions, stack: Stack, actions: Sequence[Action]) -> tuple[list[str], list[str]]:
+def _run(sessions: Sessions, stack: Stack, actions: Sequence[Action]) -> tuple[list[str], list[str], bool]:
+    """What was done and what was not, and whether AWS has refused any of that, or all was done."""
     done: list[str] = []
     problems: list[str] = []
+    refused = False
     for action in actions:
         if action.verb == "delete" and problems and any(each.verb != "delete" for each in actions):
             problems.append(f"{action.resource} stays until the rest of its Region is in order")
@@ -309,10 +347,11 @@ def _run(sessions: Sessions, stack: Stack, actions: Sequence[Action]) -> tuple[l
         try:
             perform(sessions, stack, action)
         except AwsError as error:
+            refused = refused or not error.unreachable
             problems.append(f"could not {action.verb} {action.resource}: {error}")
         else:
             done.append(str(action))
-    return done, problems
+    return done, problems, refused or not problems
 
 
 def _settle_buckets(
@@ -327,8 +366,9 @@ def _settle_buckets(
         try:
             if _change_bucket(sessions, situation.stack, record, watched[change.bucket]):
                 report.done.append(f"change notifications of bucket {change.bucket}: the event source needs it")
+            report.unseen.remove(change.bucket)
         except (AwsError, OverlapError) as error:
-            report.problems.append(f"bucket {change.bucket}: {error}")
+            report.blocked.append(_blocked(change.bucket, str(error)))
     restore(sessions, situation.stack, record, situation.restore, report)
 
 

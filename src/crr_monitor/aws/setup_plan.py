@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crr_monitor.aws.patterns import configuration_pattern, rules_for
+from crr_monitor.aws.patterns import READS, configuration_pattern, denied_reads_pattern, rules_for
 from crr_monitor.aws.plan_model import GIVEN, ORDER, Action, Plan, Resource, Stack, Watched
 from crr_monitor.aws.regions import sns_principal, sns_to_sqs_supported
 from crr_monitor.aws.selectors import TooManyError, trail_selectors
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from crr_monitor.aws.plan_model import Kind, Verb
 
 TARGET_ID = "crr-monitor"
+DENIED_READS = "denied-reads"
+"""How the name of the rule for denied reads ends."""
+
 RETENTION_SECONDS = 14 * 24 * 3_600
 """How long a dead-letter queue keeps: as long as SQS can, so that a long week-end is no loss."""
 
@@ -66,6 +69,8 @@ def _rules(
             patterns = rules_for(source, [each.bucket for each in by_region[region]])
             for end, pattern in patterns.items():
                 yield _rule(stack, region, end, pattern, _target(stack, region))
+        if stack.denied_reads != "No" and "CloudTrail" in stack.sources:
+            yield _rule(stack, region, DENIED_READS, denied_reads_pattern(), _target(stack, region))
     for region in sorted(regions | by_region.keys()):
         target = {"Arn": stack.own_bus_arn, "RoleArn": stack.forward_role_arn}
         yield _rule(stack, region, "configuration", configuration_pattern(), target)
@@ -137,7 +142,9 @@ def _topic(stack: Stack, region: str) -> Resource:
     EventBridge and S3 cannot use alias/aws/sns.
     """
     arn = stack.topic_arn(region)
-    rules = {"ArnLike": {"aws:SourceArn": stack.arn("events", region, f"rule/{stack.prefix}*")}}
+    # EventBridge may not say for which rule it publishes: its User Guide ("Using resource-based policies", SNS) rules
+    # conditions out. So this one holds where it says so.
+    rules = {"ArnLikeIfExists": {"aws:SourceArn": stack.arn("events", region, f"rule/{stack.prefix}*")}}
     statements = [
         _statement("Rules", "events.amazonaws.com", "sns:Publish", arn, rules),
         # With any EventSource: a bucket may tell of failed copies only (topology --enable-failure-events).
@@ -177,7 +184,7 @@ def _queue_policy(stack: Stack, topic_regions: set[str]) -> Resource:
 def _own_trail(
     stack: Stack, watched: tuple[Watched, ...], problems: list[str]
 ) -> tuple[list[Resource], frozenset[Kind]]:
-    """The stack's own trail: writes to what is watched in every Region, and no management events.
+    """The stack's own trail: writes to what is watched in every Region, no management events, and reads if asked for.
 
     Set-up makes it, and not the template, which would remove it as soon as EventSource is another one. While it goes
     on beside another source, or cannot take all buckets, it stays as it is.
@@ -186,7 +193,8 @@ def _own_trail(
     if stack.event_source != "CloudTrail" or not stack.trail_bucket:
         return [], as_it_is if "CloudTrail" in stack.retiring else frozenset()
     try:
-        selectors = trail_selectors(stack.partition, watched, f"{stack.prefix}nothing/")
+        reads = READS[stack.denied_reads]
+        selectors = trail_selectors(stack.partition, watched, f"{stack.prefix}nothing/", reads)
     except TooManyError as error:
         problems.append(str(error))
         return [], as_it_is

@@ -37,6 +37,10 @@ UNUSABLE = {
 }
 """Stacks that can only be deleted."""
 
+TAKEN_BACK = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED"})
+"""How a failed creation ends. The latter where something could not be removed, as a bucket in which files are already:
+whoever then deletes the stack keeps what its template retains."""
+
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 """How CloudFormation says that a change set is empty: it has no status of its own for that."""
 
@@ -277,9 +281,10 @@ class Stacks:
         if stack is not None and stack.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
             return stack
         message = _failure(proposal.stack_name, events)
-        if proposal.creates and stack is not None and stack.status == "ROLLBACK_COMPLETE":
-            self.delete(stack, progress)
-            message += "; everything was taken back: mend it, and deploy again"
+        if proposal.creates and stack is not None and stack.status in TAKEN_BACK:
+            stays = [event.physical_id for event in self.delete(stack, progress)]
+            left = f" but {', '.join(sorted(stays))}" if stays else ""
+            message += f"; everything was taken back{left}: mend it, and deploy again"
         elif stack is not None and stack.status == "UPDATE_ROLLBACK_COMPLETE":
             message += "; the stack is as it was before: mend it, and deploy again"
         raise StackError(message)

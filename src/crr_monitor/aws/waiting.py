@@ -37,17 +37,18 @@ def undelivered(sessions: Sessions, stack: Stack, record: Record) -> Waiting:
     out_of_reach: list[str] = []
     for region in sorted(record.get(REGIONS) or ()):
         try:
-            found[region] = _waiting(sessions, stack, region)
+            found[region] = waiting(sessions, stack.undelivered, region)
         except AwsError as error:
             text = f"queue {stack.undelivered} in {region} could not be asked: {error}"
             (out_of_reach if error.unreachable else problems).append(text)
     return Waiting(found, problems, out_of_reach)
 
 
-def _waiting(sessions: Sessions, stack: Stack, region: str) -> int:
-    client = sessions.client("sqs", region)
+def waiting(sessions: Sessions, queue: str, region: str, account: str | None = None) -> int:
+    """About how many messages wait in a queue, 0 where there is no such queue; raises ``AwsError``."""
+    client = sessions.client("sqs", region, account)
     try:
-        url = call("sqs:GetQueueUrl", client.get_queue_url, QueueName=stack.undelivered)["QueueUrl"]
+        url = call("sqs:GetQueueUrl", client.get_queue_url, QueueName=queue)["QueueUrl"]
         request = {"QueueUrl": url, "AttributeNames": [_NUMBER]}
         answer = call("sqs:GetQueueAttributes", client.get_queue_attributes, **request)
     except AwsError as error:

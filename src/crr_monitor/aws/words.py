@@ -6,3 +6,5 @@ from typing import Literal, TypeAlias
 
 EventSource: TypeAlias = Literal["CloudTrail", "EventBridge", "S3Notifications"]
 StackKind: TypeAlias = Literal["hub", "agent"]
+DeniedReads: TypeAlias = Literal["No", "Objects", "All"]
+"""Which reads of the replication service at the source are logged, so that a denied one tells why a copy failed."""

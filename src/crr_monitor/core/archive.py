@@ -190,6 +190,16 @@ def changed_rows(before: Record | None, after: Record, recorded_at: int, revisio
     return rows
 
 
+def withdrawn_rows(before: Record, after: Record, recorded_at: int) -> list[ArchiveRow]:
+    """A withdrawal for each copy that was listed and that later evidence showed to be none."""
+    left = {copy.bucket for copy in after.visible_copies}
+    return [
+        row_of(before, copy, recorded_at, "withdrawn")
+        for copy in before.visible_copies
+        if copy.bucket not in left and not is_canary(after.key)
+    ]
+
+
 def expired_rows(record: Record, recorded_at: int, revision: int = 0) -> list[ArchiveRow]:
     """What a record adds to the archive that leaves the store while copies of it are still pending."""
     return [

@@ -48,7 +48,19 @@ def _source_permission(code: str, action: str, what: str) -> Reason:
         code,
         "source permission",
         f"the replication role may not read {what} at the source",
-        f"allow {action} to the replication role",
+        f"allow {action} to the replication role, and let no policy of role or bucket deny it",
+        retry=True,
+    )
+
+
+def _source_object(code: str) -> Reason:
+    """A read of the object: of one that KMS encrypts, S3 names the read although it was the key that refused."""
+    return Reason(
+        code,
+        "source permission or KMS",
+        "the replication role may not read object versions at the source, or not use the KMS key that encrypts them",
+        "allow s3:GetObjectVersionForReplication to the replication role, and for encrypted objects kms:Decrypt on "
+        "their key; let no policy of role, bucket or key deny it",
         retry=True,
     )
 
@@ -148,8 +160,8 @@ _REASONS = (
         "copy the object in place at the source: that makes a new version, which is replicated",
         retry=False,
     ),
-    _source_permission("SrcGetObjectNotPermitted", "s3:GetObjectVersionForReplication", "object versions"),
-    _source_permission("SrcHeadObjectNotPermitted", "s3:GetObjectVersionForReplication", "object versions"),
+    _source_object("SrcGetObjectNotPermitted"),
+    _source_object("SrcHeadObjectNotPermitted"),
     Reason(
         "SrcGetAclNotPermitted",
         "source permission or ownership",
@@ -204,6 +216,8 @@ def effect_of(code: str | None) -> Effect:
 
 
 _DENIED_ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9*]+)")
+_EXPLICIT = re.compile(r"explicit deny in (an? (?:[A-Za-z-]+ ){1,3}?(?:policy|boundary))")
+_KEY_ERROR = re.compile(r"(K(?:MS|ms)\.[A-Za-z]+)(?:: .*)?", re.DOTALL)
 _DENIED_CODE = re.compile(r"AccessDenied [a-z0-9-]+:[A-Za-z0-9*]+")
 MAX_CODE = 64
 
@@ -211,10 +225,14 @@ MAX_CODE = 64
 def reason_code(reason: str | None) -> str | None:
     """A reason as a short code to count by: S3's own code, or ``AccessDenied ACTION`` for the words of a denied call.
 
-    The words of a denial name the object, so counting by them would count every object apart.
+    The words of a denial name the object, so counting by them would count every object apart. Before the words of a
+    KMS key's error stands its code.
     """
     if reason is None or reason in CATALOGUE or _DENIED_CODE.fullmatch(reason):
         return reason
+    key_error = _KEY_ERROR.fullmatch(reason)
+    if key_error is not None:
+        return key_error[1]
     denied = _DENIED_ACTION.search(reason)
     if denied is not None:
         return f"{ACCESS_DENIED} {denied[1]}"
@@ -225,20 +243,49 @@ def reason_code(reason: str | None) -> str | None:
 
 ACCESS_DENIED = "AccessDenied"
 
+_SOURCE = "source permission", "in its policy; no policy of the source bucket may deny it"
+_DESTINATION = "destination permission", "in its policy and, in another account, the destination's policy"
+_KEY = "KMS", "in its policy and in the policy of the key, which the words of the denial name"
+
+_ACTIONS = {
+    "s3:GetObjectVersionForReplication": (*_SOURCE, "read object versions at the source"),
+    "s3:GetObjectVersionAcl": (*_SOURCE, "read ACLs at the source"),
+    "s3:GetObjectVersionTagging": (*_SOURCE, "read tags at the source"),
+    "s3:GetObjectLegalHold": (*_SOURCE, "read legal holds at the source"),
+    "s3:GetObjectRetention": (*_SOURCE, "read retention at the source"),
+    "s3:ReplicateObject": (*_DESTINATION, "write objects into the destination bucket"),
+    "s3:ReplicateDelete": (*_DESTINATION, "write delete markers into the destination bucket"),
+    "s3:ReplicateTags": (*_DESTINATION, "set tags in the destination bucket"),
+    "s3:ObjectOwnerOverrideToBucketOwner": (*_DESTINATION, "make the destination's account the owner of replicas"),
+    "kms:Decrypt": (*_KEY, "decrypt with a KMS key, as a rule that of the source objects"),
+    "kms:GenerateDataKey": (*_KEY, "encrypt replicas with the destination's KMS key"),
+    "kms:Encrypt": (*_KEY, "encrypt replicas with the destination's KMS key"),
+}
+"""What the replication role needs each action for: the group, where it is allowed, and what it may not do without it.
+
+S3 User Guide, "Setting up permissions for live replication" and "Replicating encrypted objects".
+"""
+
 
 def explain(reason: str | None) -> Reason | None:
     """Cause and fix of a reason as a message gave it, or ``None`` where nobody knows it (yet)."""
     code = reason_code(reason)
     if code is None or code in CATALOGUE:
         return CATALOGUE.get(code or "")
+    if _KEY_ERROR.fullmatch(code):
+        fix = "see that the key which the words of the error name is there and enabled, or name another in the rule"
+        return Reason(code, "KMS", f"a KMS key could not be used ({code})", fix, retry=True)
     if not code.startswith(ACCESS_DENIED):
         return None
     action = code.removeprefix(ACCESS_DENIED).strip()
-    what = action or "the call that S3 made"
-    return Reason(
-        code,
-        "permission",
-        f"S3 was denied {what} while it replicated",
-        f"allow {what} to the replication role: in its policy, the bucket's, and for kms actions the key's policy",
-        retry=True,
-    )
+    if action in _ACTIONS:
+        group, where, what = _ACTIONS[action]
+        cause, fix = f"the replication role may not {what}", f"allow {action} to the replication role: {where}"
+    else:
+        group, what = "permission", action or "the call that S3 made"
+        cause = f"S3 was denied {what} while it replicated"
+        fix = f"allow {what} to the replication role: in its policy, the bucket's, and for kms actions the key's policy"
+    forbidden = _EXPLICIT.search(reason or "")
+    if forbidden is not None:
+        fix = f"take out the explicit deny in {forbidden[1]}; then {fix}"
+    return Reason(code, group, cause, fix, retry=True)

@@ -10,7 +10,7 @@ from crr_monitor.core.statistics import UNKNOWN_REASON
 from crr_monitor.core.times import DAY_MS, format_time
 
 if TYPE_CHECKING:
-    from crr_monitor.core.notices import Trouble, What
+    from crr_monitor.core.troubles import Trouble, What
 
 PREFIX = "CRR Monitor: "
 """How every subject begins."""
@@ -27,6 +27,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]+")
 
 def subject(what: What, trouble: Trouble) -> str:
     """One line: how many, of which pair, why."""
+    if trouble.account:
+        return ascii_subject(PREFIX + _subject_of_agent(what, trouble))
     state = {"failed": "failed", "overdue": "overdue", "could-not-ask": "could not ask about"}[trouble.kind]
     count = number(trouble.objects)
     if what == "over":
@@ -37,6 +39,14 @@ def subject(what: What, trouble: Trouble) -> str:
         head = f"{count} {state}"
     reason = f" ({trouble.reason})" if trouble.reason and trouble.kind == "failed" else ""
     return ascii_subject(f"{PREFIX}{head}, {_pair(trouble)}{reason}")
+
+
+def _subject_of_agent(what: What, trouble: Trouble) -> str:
+    if trouble.kind == "outdated":
+        some = _count(trouble.objects, "agent", "agents")
+        return "over: agents to deploy again" if what == "over" else f"{some} to deploy again, {trouble.account}"
+    some = "events" if what == "over" else _count(trouble.objects, "event", "events")
+    return f"{'over: ' if what == 'over' else ''}{some} not delivered by the agent of {trouble.account}"
 
 
 def ascii_subject(text: str) -> str:
@@ -50,11 +60,22 @@ def while_it_lasts(what: What, trouble: Trouble, first_at: int, command: str) ->
     lines = [_summary(trouble)]
     if what == "still":
         lines.append(f"This goes on since it was first told at {_time(first_at)}.")
-    words = {"failed": _failed, "overdue": _overdue, "could-not-ask": _could_not_ask}
+    words = {
+        "failed": _failed,
+        "overdue": _overdue,
+        "could-not-ask": _could_not_ask,
+        "undelivered": _undelivered,
+        "outdated": _outdated,
+    }
     return [*lines, "", *words[trouble.kind](trouble, command)]
 
 
 def _summary(trouble: Trouble) -> str:
+    if trouble.kind == "undelivered":
+        events = _count(trouble.objects, "event", "events")
+        return f"Rules in account {trouble.account} could not deliver {events} to this hub."
+    if trouble.kind == "outdated":
+        return f"These accounts' agents are not as this version of the hub needs them: {trouble.account}."
     size = "" if trouble.bytes is None else f" ({_size(trouble.bytes)})"
     since = "" if trouble.since is None else f", the first of them written at {_time(trouble.since)}"
     copies = _count(trouble.objects, "copy", "copies") + size
@@ -109,8 +130,36 @@ def _could_not_ask(trouble: Trouble, command: str) -> list[str]:
     ]
 
 
+def _undelivered(trouble: Trouble, _command: str) -> list[str]:
+    return [
+        f"Where: in that account's {trouble.reason}.",
+        "Reason: each message's attributes (ERROR_CODE, ERROR_MESSAGE) say why. Mostly the hub's bus does not let the",
+        "account in, or the agent was deployed for another hub.",
+        "Fix: name the account in the hub's AgentAccounts (or its organization in AgentOrganization), or deploy the",
+        "agent again with this hub's outputs. Then send the messages' bodies to the hub's queue; \"After a repair\" on",
+        "the documentation's page about watching has the commands. Until then S3 is asked about what is overdue.",
+        "The number is of set-up's last hourly run: invoke the hub's set-up function to have it counted at once.",
+    ]
+
+
+def _outdated(trouble: Trouble, _command: str) -> list[str]:
+    return [
+        "Reason: the hub's version or roles have changed since they were deployed. Nothing is lost by that, and what a",
+        "new role or permission is for does not work there yet.",
+        "Fix:",
+        *trouble.reason.splitlines(),
+        "This is repeated once a day.",
+    ]
+
+
 def when_over(trouble: Trouble, now: int, first_at: int) -> list[str]:
     """Lines for a trouble that is gone, and what is not known of why."""
+    if trouble.account:
+        state = {
+            "undelivered": f"Nothing waits undelivered in account {trouble.account} any more",
+            "outdated": "All agents are as this hub needs them",
+        }[trouble.kind]
+        return [f"{state}. It was first told at {_time(first_at)}."]
     pair = f"from {_name(trouble.source)}"
     pair += f" to {_name(trouble.destination)}" if trouble.destination else ""
     state = {

@@ -1,6 +1,7 @@
 """What to tell people about trouble, and when: grouped, with cause and cure, at most hourly, and when it is over.
 
-A *trouble* is what is wrong now, for one pair and one reason. What was told of it before is remembered per receiver:
+A *trouble* (:mod:`crr_monitor.core.troubles`) is what is wrong now. What was told of it before is remembered per
+receiver:
 
 * a trouble of which nothing was told is told at once;
 * while it lasts it is told again once :data:`REPEAT_MS` have passed since;
@@ -12,56 +13,30 @@ Only what was really sent is remembered, so what could not be sent is told at th
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct, field
 
 from crr_monitor.core import notice_words as words
-from crr_monitor.core.times import HOUR_MS, MINUTE_MS, format_time
+from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS, format_time
+from crr_monitor.core.troubles import Trouble, What
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 REPEAT_MS = HOUR_MS
 GONE_MS = 4 * MINUTE_MS
 """A little less than the time between two looks, so that the look after the first without it tells."""
+
+SELDOM_MS = DAY_MS
+"""What only has to be done some day, and breaks nothing so far, is repeated so seldom."""
 
 MOST = 20
 """Messages of one look to one receiver; more notices share the last of them, with :data:`WORST_LINES` lines."""
 
 WORST_LINES = 200
 MOST_REASONS = 3
-
-TroubleKind: TypeAlias = Literal["failed", "overdue", "could-not-ask"]
-What: TypeAlias = Literal["new", "still", "over"]
-
-
-class Trouble(Struct, frozen=True):
-    """What is wrong now with one pair (``destination`` is empty where it is about a source alone), for one reason.
-
-    ``reason`` is S3's code for what failed, the words of the refusal for what could not be asked, and empty for what
-    is overdue. ``bytes`` is ``None`` where they are not known. ``since``: the first write among them, milliseconds.
-    """
-
-    kind: TroubleKind
-    source: str
-    destination: str
-    reason: str
-    objects: int
-    bytes: int | None = None
-    since: int | None = None
-
-    @property
-    def key(self) -> str:
-        """Names the group: kind, pair and reason. Reasons may be long, so it holds their hash.
-
-        Words of a refusal are no part of it: they may name an object or a request, and differ each time.
-        """
-        reason = "" if self.kind == "could-not-ask" else self.reason
-        text = f"{self.kind}\n{self.source}\n{self.destination}\n{reason}"
-        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 class Entry(Struct, frozen=True):
@@ -116,6 +91,7 @@ class Notice(Struct, frozen=True):
             "since": None if trouble.since is None else format_time(trouble.since),
             "destination": trouble.destination or None,
             "reason": trouble.reason or None,
+            "account": trouble.account or None,
         }
         return {
             "id": self.key,
@@ -152,7 +128,7 @@ def decide(
         entry = told.entries.get(key)
         if entry is None:
             notices.append(_notice("new", trouble, now, now, command))
-        elif now - entry.told_at >= pace.repeat_ms:
+        elif now - entry.told_at >= (max(SELDOM_MS, pace.repeat_ms) if trouble.kind == "outdated" else pace.repeat_ms):
             notices.append(_notice("still", trouble, now, entry.first_at, command))
     for key, entry in told.entries.items():
         if key not in present and now - (now if entry.gone_since is None else entry.gone_since) >= pace.gone_ms:
@@ -271,11 +247,39 @@ def _reasons(several: list[Unanswered]) -> str:
     return "; ".join(texts[:MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def encode_canaries(arrived: dict[str, int]) -> bytes:
-    """The note of the canary: for each pair (``SOURCE DESTINATION``) when the canary was written that arrived last."""
-    return msgspec.json.encode(arrived)
+CANARY_LAGS = 12
+"""So many lags of canaries are kept of each pair: more than arrive from one look to the next."""
 
 
-def decode_canaries(body: bytes | None) -> dict[str, int]:
-    """The note, empty where there is no canary."""
-    return {} if body is None else msgspec.json.decode(body, type=dict[str, int])
+class Flight(Struct, frozen=True):
+    """The canaries of one pair: when the one was written that arrived last, or was to be the first (milliseconds).
+
+    ``lags`` in milliseconds, of the last :data:`CANARY_LAGS` that arrived with a known lag, by when they were written.
+    """
+
+    at: int
+    lags: dict[int, int] = field(default_factory=dict)
+
+    def arrived(self, lags: Mapping[int, int | None]) -> Flight:
+        """With more that arrived, by when they were written; those that are known already change nothing."""
+        known = {**self.lags, **{at: lag for at, lag in lags.items() if lag is not None}}
+        return Flight(max(self.at, *lags), dict(sorted(known.items())[-CANARY_LAGS:])) if lags else self
+
+
+def encode_canaries(flights: Mapping[str, Flight]) -> bytes:
+    """The note of the canary, by pair (``SOURCE DESTINATION``)."""
+    return msgspec.json.encode(flights)
+
+
+def decode_canaries(body: bytes | None) -> dict[str, Flight]:
+    """The note, empty where there is no canary. That of an earlier deployment has times only."""
+    found = {} if body is None else msgspec.json.decode(body, type=dict[str, int | Flight])
+    return {name: Flight(each) if isinstance(each, int) else each for name, each in found.items()}
+
+
+def new_lags(flights: Mapping[str, Flight], told: Mapping[str, Collection[int]]) -> dict[str, list[int]]:
+    """By pair the lags of canaries (milliseconds) but those that were told, each by when it was written."""
+    return {
+        name: [lag for at, lag in flight.lags.items() if at not in told.get(name, ())]
+        for name, flight in flights.items()
+    }

@@ -14,6 +14,7 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 _UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d|w)")
 
 
@@ -61,6 +62,15 @@ def parse_time(text: str) -> tuple[int, bool]:
             # The whole second is shared by many events, so its parse is cached; the fraction is not.
             return _parse_seconds(text[:19] + "Z")[0] + int(fraction), False
     return _parse_any(text)
+
+
+def parse_moment(text: str) -> int:
+    """An instant as people give it: as :func:`parse_time`, or a date alone, which is its midnight in UTC.
+
+    Raises:
+        BadTimeError: it is neither.
+    """
+    return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)[0]
 
 
 def format_time(at: int) -> str:

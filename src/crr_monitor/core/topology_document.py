@@ -1,4 +1,4 @@
-"""Topology documents: replication configurations as ``GetBucketReplication`` returns them, read and written.
+"""Topology documents: replication configurations as ``GetBucketReplication`` returns them.
 
 V1 rules have ``Prefix`` on the rule, V2 rules have ``Filter`` (S3 API Reference, ``ReplicationConfiguration``).
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crr_monitor.core.times import BadTimeError, format_time, parse_time
-from crr_monitor.core.topology import BucketConfig, Rule, Topology
+from crr_monitor.core.times import BadTimeError, parse_time
+from crr_monitor.core.topology import BucketConfig, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,10 @@ def parse_topology(document: JsonValue) -> list[tuple[BucketConfig, bool]]:
         TopologyError: naming the entry and the field.
     """
     if not isinstance(document, list):
-        message = f"a topology is a JSON list of buckets, this is {_kind(document)}"
+        message = (
+            f"a topology is a JSON list of buckets, this is {_kind(document)}: write "
+            '[{"account": ..., "region": ..., "bucket": ..., "ReplicationConfiguration": ...}, ...]'
+        )
         raise TopologyError(message)
     return [_parse_entry(entry, f"entry {number}") for number, entry in enumerate(document, 1)]
 
@@ -69,11 +72,16 @@ def _parse_entry(entry: JsonValue, where: str) -> tuple[BucketConfig, bool]:
     configuration = _field(configuration, "ReplicationConfiguration", dict, where) or configuration
     rules = _field(configuration, "Rules", list, where) or []
     since = _field(entry, "since", str, where)
+    parsed = tuple(_parse_rule(rule, f"{where}, rule {number}") for number, rule in enumerate(rules, 1))
+    for number, rule in enumerate(parsed, 1):
+        if rule.destination == bucket:
+            message = f"{where}, rule {number}: its Destination is the bucket itself: name the bucket of the replicas"
+            raise TopologyError(message)
     config = BucketConfig(
         bucket,
         _field(entry, "account", str, where),
         _field(entry, "region", str, where),
-        tuple(_parse_rule(rule, f"{where}, rule {number}") for number, rule in enumerate(rules, 1)),
+        parsed,
         _parse_since(since, where) if since is not None else 0,
         place_only=told is None,
     )
@@ -143,33 +151,3 @@ def _parse_rule(rule: JsonValue, where: str) -> Rule:
         delete_markers,
         bool(_choice(criteria, "SseKmsEncryptedObjects", where)),
     )
-
-
-def dump_topology(topology: Topology) -> list[dict[str, Any]]:
-    """The topology as the document that :func:`parse_topology` reads."""
-    return [_dump_config(config) for config in topology.configs]
-
-
-def _dump_config(config: BucketConfig) -> dict[str, Any]:
-    entry: dict[str, Any] = {"account": config.account, "region": config.region, "bucket": config.bucket}
-    if not config.place_only:
-        entry["ReplicationConfiguration"] = {"Rules": [_dump_rule(rule) for rule in config.rules]}
-        entry["since"] = format_time(config.since)
-    return {name: value for name, value in entry.items() if value is not None}
-
-
-def _dump_rule(rule: Rule) -> dict[str, Any]:
-    tags = [{"Key": key, "Value": value} for key, value in rule.tags]
-    body: dict[str, Any] = {
-        "ID": rule.rule_id,
-        "Status": "Enabled" if rule.enabled else "Disabled",
-        "Priority": rule.priority,
-        "Filter": {"And": {"Prefix": rule.prefix, "Tags": tags}} if tags else {"Prefix": rule.prefix},
-        "DeleteMarkerReplication": {"Status": "Enabled" if rule.delete_markers else "Disabled"},
-        "Destination": {"Bucket": f"arn:aws:s3:::{rule.destination}"},
-    }
-    if rule.destination_account is not None:
-        body["Destination"]["Account"] = rule.destination_account
-    if rule.kms:
-        body["SourceSelectionCriteria"] = {"SseKmsEncryptedObjects": {"Status": "Enabled"}}
-    return {name: value for name, value in body.items() if value is not None}

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 Source: TypeAlias = Literal["CloudTrail", "EventBridge", "S3Notifications"]
 Mode: TypeAlias = Literal["Scheduled", "Continuous"]
 Metrics: TypeAlias = Literal["Totals", "PerPair"]
+DeniedReads: TypeAlias = Literal["No", "Objects", "All"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 MODES: tuple[Mode, ...] = get_args(Mode)
 METRICS: tuple[Metrics, ...] = get_args(Metrics)
+DENIED_READS: tuple[DeniedReads, ...] = get_args(DeniedReads)
 
 DAYS = 30
 MINUTES = DAYS * 24 * 60
@@ -38,6 +40,8 @@ SQS_BATCH = 10
 """Messages in one ReceiveMessage or DeleteMessageBatch, at most."""
 IDLE_POLLS: dict[Mode, int] = {"Scheduled": MINUTES, "Continuous": 5 * 3 * MINUTES}
 """Empty receives: one ends each scheduled run; Lambda keeps 5 pollers on a queue, each waiting 20 seconds."""
+CHANGES_POLLS = IDLE_POLLS["Continuous"]
+"""Of the queue of changes that each account's set-up has, whose messages are few."""
 
 BATCH = 500
 """Messages or changes that a function gets at once, at most."""
@@ -63,16 +67,18 @@ MARK_DAYS = 400
 """What remembers that a version was counted, for as long as statistics are kept."""
 
 PAIR_METRICS = 8
+CANARY_METRICS = 1
 SOURCE_METRICS = 2
-TOTAL_METRICS = 17
-"""Custom metrics of each pair with ``PerPair``, of each source bucket (FailedReplications and FailedObjects), and of
-all together. Those that never have a value are counted, too, so it is rather too many."""
+TOTAL_METRICS = 18
+"""Custom metrics of each pair with ``PerPair`` and, if it has one, of its canary, of each source bucket
+(FailedReplications and FailedObjects), and of all together. Those that never have a value are counted, too, so it is
+rather too many."""
 EVENT_KINDS = 4
 """Events has a metric for each kind of event that arrives, about so many; NewestEventAge one for each account."""
 METRICS_AT_ONCE = 1_000
-HUB_ALARMS = 23
+HUB_ALARMS = 24
 SOURCE_ALARMS = 1
-AGENT_ALARMS = 2
+AGENT_ALARMS = 3
 ARCHIVE_ALARMS = 3
 """Of the hub's template without its archive, of each source bucket in addition, of each agent, and of the archive."""
 DASHBOARDS = 1
@@ -138,7 +144,8 @@ class Volume(Struct, frozen=True, kw_only=True):
     ``size`` is the mean size in bytes; ``pairs`` counts source and destination buckets that belong together;
     ``destinations`` is of each object; ``cross_account_share`` of the events come from accounts other than the hub's;
     ``same_batch_share`` of the copies are processed together with their source (default: by processing mode);
-    ``archive``: copies are also archived through Firehose; ``canaries`` are pairs that have one.
+    ``archive``: copies are also archived through Firehose; ``canaries`` are pairs that have one; ``denied_reads`` are
+    the reads at the source that a trail logs.
     """
 
     objects_per_day: int
@@ -152,6 +159,7 @@ class Volume(Struct, frozen=True, kw_only=True):
     metrics: Metrics = "Totals"
     archive: bool = False
     canaries: int = 0
+    denied_reads: DeniedReads = "No"
 
     def __post_init__(self) -> None:
         for name, least, most in LIMITS:
@@ -266,6 +274,7 @@ def _messages(volume: Volume, source: Source, mode: Mode) -> Iterator[Usage]:
     yield Usage("SQS", "messages sent", "sqs_request", volume.events)
     yield Usage("SQS", "messages received and deleted", "sqs_request", 2 * volume.events / SQS_BATCH)
     yield Usage("SQS", "receives of nothing", "sqs_request", Decimal(IDLE_POLLS[mode]))
+    yield Usage("SQS", "receives of nothing, by set-up", "sqs_request", Decimal(CHANGES_POLLS * volume.accounts))
     if volume.regions > 1:
         transferred = volume.copies * EVENT_BYTES[source] / GB
         yield Usage("Data transfer", "messages about replicas, to the hub's Region", "transfer_gb", transferred)
@@ -325,7 +334,7 @@ def _tables(volume: Volume, mode: Mode) -> Iterator[Usage]:
 def _cloudwatch(volume: Volume, mode: Mode) -> Iterator[Usage]:
     metrics = TOTAL_METRICS + EVENT_KINDS + volume.accounts + SOURCE_METRICS * volume.source_buckets
     if volume.metrics == "PerPair":
-        metrics += PAIR_METRICS * volume.pairs
+        metrics += PAIR_METRICS * volume.pairs + CANARY_METRICS * volume.canaries
     alarms = HUB_ALARMS + SOURCE_ALARMS * volume.source_buckets + AGENT_ALARMS * (volume.accounts - 1)
     calls = _process_calls(volume, mode) + _settle_calls(volume, mode) + _setup_calls(volume) + 2 * LOOKS
     # What happened is put by settle at each of its calls, how it is by watch.

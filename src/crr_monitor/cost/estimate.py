@@ -18,6 +18,7 @@ from crr_monitor.cost.calls import (
     usages,
 )
 from crr_monitor.cost.canary import canary_usages
+from crr_monitor.cost.denied_reads import reads_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +69,8 @@ def _estimate(name: str, used: Iterable[Usage], prices: PriceList) -> Estimate:
 
 def estimate(volume: Volume, source: Source, mode: Mode, prices: PriceList) -> Estimate:
     """What the deployment costs in a month with one event source."""
-    return _estimate(source, [*usages(volume, source, mode), *canary_usages(volume.canaries, source)], prices)
+    used = [*usages(volume, source, mode), *reads_of(volume, source), *canary_usages(volume.canaries, source)]
+    return _estimate(source, used, prices)
 
 
 def compared(volume: Volume, prices: PriceList) -> list[Estimate]:

@@ -40,6 +40,30 @@ _UPLOADS = frozenset({*WRITES, "CreateMultipartUpload", "UploadPart", "UploadPar
 _DENIALS = frozenset({"AllAccessDisabled", "Forbidden", "UnauthorizedAccess"})
 _MAX_REASON = 1_024
 
+CALLS = {
+    "GetObject": "SrcGetObjectNotPermitted",
+    "HeadObject": "SrcHeadObjectNotPermitted",
+    "GetObjectAcl": "SrcGetAclNotPermitted",
+    "GetObjectTagging": "SrcGetTaggingNotPermitted",
+    "GetObjectLegalHold": "SrcGetLegalHoldNotPermitted",
+    "GetObjectRetention": "SrcGetRetentionNotPermitted",
+    "PutObject": "DstPutObjectNotPermitted",
+    "CompleteMultipartUpload": "DstMultipartCompleteNotPermitted",
+    "CreateMultipartUpload": "DstMultipartInitNotPermitted",
+    "UploadPart": "DstMultipartUploadNotPermitted",
+    "DeleteObject": "DstDelObjNotPermitted",
+    "PutObjectAcl": "DstPutAclNotPermitted",
+    "PutObjectTagging": "DstPutTaggingNotPermitted",
+    "PutObjectLegalHold": "DstPutLegalHoldNotPermitted",
+    "PutObjectRetention": "DstPutRetentionNotPermitted",
+}
+"""S3's own code for the denial of each call of the replication service, for where the denial has no words."""
+
+_NO_WORDS = frozenset({None, "Access Denied"})
+_KEY_ERRORS = ("KMS.", "Kms")
+_TEMPORARY = ("Throttl", "Internal", "Timeout", "Unavailable", "LimitExceeded")
+"""Parts of codes that say "not now": S3 tries again, so they are no failure."""
+
 # Looking up a member of an enumeration takes longer than a global name.
 _UNKNOWN, _SOURCE, _REPLICA = Mark
 
@@ -162,7 +186,7 @@ def _failed_call(record: Message, envelope: Message, name: str) -> Failed | str:
         at=at,
         whole_seconds=whole_seconds,
         label="denied-call",
-        reason=(text(record.error_message) or str(record.error_code))[:_MAX_REASON],
+        reason=_reason(record, name),
         metadata=not read and name.endswith(_METADATA_CALLS),
         account=_account(record, bucket) if read else None,
         region=(text(record.aws_region) or text(envelope.region)) if read else None,
@@ -170,8 +194,23 @@ def _failed_call(record: Message, envelope: Message, name: str) -> Failed | str:
     )
 
 
+def _reason(record: Message, name: str) -> str:
+    """The words of the denial, which name the missing permission; else S3's code for the call, or the error's code.
+
+    Of a KMS key's error the code stands before the words, which say less.
+    """
+    words, code = text(record.error_message), str(record.error_code)
+    if words in _NO_WORDS:
+        return CALLS.get(name, code) if "AccessDenied" in code else code[:_MAX_REASON]
+    return (f"{code}: {words}" if code.startswith(_KEY_ERRORS) else str(words))[:_MAX_REASON]
+
+
 def _is_denial(code: object) -> bool:
-    return isinstance(code, str) and ("AccessDenied" in code or code.startswith(("KMS.", "Kms")) or code in _DENIALS)
+    if not isinstance(code, str):
+        return False
+    if code.startswith(_KEY_ERRORS):
+        return not any(part in code for part in _TEMPORARY)
+    return "AccessDenied" in code or code in _DENIALS
 
 
 def _is_marker_call(name: str) -> bool | None:

@@ -14,8 +14,10 @@ from msgspec import Struct, field, to_builtins
 
 from crr_monitor.aws.canary import CanaryBuckets
 from crr_monitor.aws.sessions import OPTIONS, AwsError
+from crr_monitor.core import hearing
 from crr_monitor.core.canary import Canary, arrivals, is_over, pair_name, plan
-from crr_monitor.core.notices import CANARY_NOTE, decode_canaries, encode_canaries
+from crr_monitor.core.notices import CANARY_NOTE, Flight, decode_canaries, encode_canaries
+from crr_monitor.core.reconcile import Place
 from crr_monitor.core.times import SECOND_MS
 from crr_monitor.environment import environment
 from crr_monitor.lambdas.log import write
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from crr_monitor.core.model import Record
-    from crr_monitor.core.reconcile import Place
 
 PHYSICAL_ID = "crr-monitor-canary"
 REFUSED = "the tables refuse: {}"
 
 Fitness: TypeAlias = Literal["fit", "refused", "unknown"]
+There: TypeAlias = dict[Place, list[tuple[int, bool]]]
+"""Of the canaries in a bucket when they were written, and whether their event came."""
 
 
 class Context(Protocol):
@@ -82,6 +85,7 @@ def _for_cloudformation(runtime: Runtime, event: Mapping[str, Any], context: Con
         if event.get("RequestType") == "Delete":
             report = clean(runtime, runtime.settings.pairs, system_clock())
             runtime.store.keep_note(CANARY_NOTE, None)  # an age that nobody renews would be an alarm
+            runtime.store.keep_note(hearing.NOTE, None)
         else:
             before = event.get("OldResourceProperties", {}).get("Pairs", "").split(",")
             gone = [each for each in before if each and each not in runtime.settings.pairs]
@@ -125,23 +129,43 @@ def run(runtime: Runtime, now: int) -> Report:
         fitness = [(canary, _fitness(runtime.buckets, canary, report)) for canary in planned]
         canaries = [canary for canary, fit in fitness if fit != "refused"]
         known = decode_canaries(runtime.store.note(CANARY_NOTE))
-        arrived: dict[str, int] = {}
+        arrived: dict[str, dict[int, int | None]] = {}
+        there: There = {}
         for canary, fit in fitness:
-            _tidy(runtime, canary, now, arrived, report)
+            _tidy(runtime, canary, now, arrived, there, report)
             if fit == "fit":
                 _write(runtime.buckets, canary, report)
         runtime.store.keep_note(CANARY_NOTE, encode_canaries(newest(canaries, known, arrived, now)))
+        _listen(runtime.store, planned, there, now)
     except StoreError as error:
         raise CanaryFailedError(REFUSED.format(error)) from error
     return report
 
 
+def _listen(store: Store, planned: Iterable[Canary], there: There, now: int) -> None:
+    """Note of each bucket whether its canaries are heard; one that could not be looked at stays as it was."""
+    known = hearing.heard_from(store.note(hearing.NOTE)).buckets
+    buckets = {place.bucket for canary in planned for place in (canary.source, *canary.destinations)}
+    found = {bucket: each for bucket, each in known.items() if bucket in buckets}
+    found |= {place.bucket: hearing.listen(known.get(place.bucket), place, some, now) for place, some in there.items()}
+    store.keep_note(hearing.NOTE, hearing.Heard(now, found).to_bytes())
+
+
 def newest(
-    canaries: Iterable[Canary], known: Mapping[str, int], arrived: Mapping[str, int], now: int
-) -> dict[str, int]:
-    """When the canary was written that arrived last, of each pair that has one; a new pair is given time from now."""
-    names = [pair_name(canary.source.bucket, each) for canary in canaries for each in canary.asked]
-    return {name: max(known.get(name, 0), arrived.get(name, 0)) or now for name in names}
+    canaries: Iterable[Canary],
+    known: Mapping[str, Flight],
+    arrived: Mapping[str, Mapping[int, int | None]],
+    now: int,
+) -> dict[str, Flight]:
+    """What is kept of each pair that has a canary; one of which none has ever arrived is given time from now.
+
+    ``arrived`` has by pair the lags of canaries that are there, by when they were written; milliseconds.
+    """
+    found = {}
+    for name in (pair_name(canary.source.bucket, each) for canary in canaries for each in canary.asked):
+        lags = arrived.get(name, {})
+        found[name] = known.get(name, Flight(0 if lags else now)).arrived(lags)
+    return found
 
 
 def _fitness(buckets: CanaryBuckets, canary: Canary, report: Report) -> Fitness:
@@ -162,15 +186,25 @@ def _fitness(buckets: CanaryBuckets, canary: Canary, report: Report) -> Fitness:
     return found
 
 
-def _tidy(runtime: Runtime, canary: Canary, now: int, arrived: dict[str, int], report: Report) -> None:
-    """See what has arrived, and remove what is over, in each bucket."""
+def _tidy(  # noqa: PLR0913, PLR0917 - what it finds goes three ways
+    runtime: Runtime,
+    canary: Canary,
+    now: int,
+    arrived: dict[str, dict[int, int | None]],
+    there: There,
+    report: Report,
+) -> None:
+    """See what has arrived and what was heard of it, and remove what is over, in each bucket."""
     records: dict[str, Record | None] = {}
     for place in (canary.source, *canary.destinations):
         try:
             gone = []
-            for version in runtime.buckets.versions(place, canary.key):
+            versions = runtime.buckets.versions(place, canary.key)
+            heard = there.setdefault(place, [])
+            for version in versions:
                 if version.version_id not in records:
                     records[version.version_id] = _record(runtime.store, canary, version.version_id)
+                heard.append((version.at, hearing.is_heard(records[version.version_id], place.bucket)))
                 if is_over(records[version.version_id], version.at, now):
                     gone.append(version.version_id)
             _remove(runtime.buckets, place, canary.key, gone, report)
@@ -178,9 +212,9 @@ def _tidy(runtime: Runtime, canary: Canary, now: int, arrived: dict[str, int], r
             report.problems.append(_refused(canary, place, error))
     for record in records.values():
         for name, at, lag_ms in () if record is None else arrivals(canary, record):
-            if at >= arrived.get(name, 0):
-                arrived[name] = at
+            if at >= max(arrived.setdefault(name, {}), default=0):
                 report.lag_seconds[name] = None if lag_ms is None else lag_ms / SECOND_MS
+            arrived[name][at] = lag_ms
 
 
 def _record(store: Store, canary: Canary, version_id: str) -> Record | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crr_monitor.aws.sessions import AwsError, Sessions, call
-from crr_monitor.core.times import HOUR_MS, MINUTE_MS
+from crr_monitor.core.times import HOUR_MS, MINUTE_MS, SECOND_MS
 from crr_monitor.sinks.coverage import Looks
 from crr_monitor.stores.base import StoreError
 
@@ -29,7 +29,10 @@ class Coverage:
         self._settings = settings
         url = settings.queue_url
         self._looks = Looks(
-            monitor=settings.token, source=url.rpartition("/")[2], interval_ms=interval_ms(settings.interval)
+            monitor=settings.token,
+            source=url.rpartition("/")[2],
+            interval_ms=interval_ms(settings.interval),
+            late_ms=settings.canary_late_seconds * SECOND_MS,
         )
 
     def tell(self, store: Store, now: int) -> list[str]:

@@ -14,7 +14,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _log = logging.getLogger(__name__)
 
@@ -35,10 +35,27 @@ class Answer:
         self._physical_id = str(event.get("PhysicalResourceId") or physical_id)
         self._lock = threading.Lock()
         self._given = False
-        text = "set-up ran out of time before it was done: update the stack again, it goes on where it was"
-        self._timer = threading.Timer(max(1.0, seconds_left - EARLY_SECONDS), self.give, ("FAILED", text))
+        self._late: Callable[[], None] | None = None
+        self._timer = threading.Timer(max(1.0, seconds_left - EARLY_SECONDS), self._run_out)
         self._timer.daemon = True
         self._timer.start()
+
+    def when_late(self, note: Callable[[], None]) -> None:
+        """Have something noted as well, should time run out."""
+        self._late = note
+
+    def keep(self) -> None:
+        """Say nothing, as it has been said before."""
+        with self._lock:
+            self._given = True
+        self._timer.cancel()
+
+    def _run_out(self) -> None:
+        self.give(
+            "FAILED", "set-up ran out of time before it was done: update the stack again, it goes on where it was"
+        )
+        if self._late is not None:
+            self._late()
 
     def give(self, status: str, reason: str, data: Mapping[str, str] | None = None) -> None:
         """Send the answer, unless one was sent already."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from crr_monitor.aws.words import EventSource, StackKind
+from crr_monitor.aws.words import DeniedReads, EventSource, StackKind
 from crr_monitor.sinks.words import Detail
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class SettingsError(Exception):
 class SetupSettings(Struct, frozen=True, kw_only=True):
     """Of ``crr_monitor.lambdas.setup``.
 
-    What a stack does not have is empty: an agent's queue, a trail that is not ours.
+    What a stack does not have is empty: an agent's queue of events, a trail that is not ours. ``changes_queue_url`` is
+    the function's own queue. ``hub_role_arns`` are the hub's roles that ask agents: of an agent those that it lets in.
     """
 
     stack_kind: StackKind
@@ -46,11 +47,15 @@ class SetupSettings(Struct, frozen=True, kw_only=True):
     forward_role_arn: str
     queue_arn: str
     queue_url: str
+    changes_queue_url: str
     trail_bucket: str
+    denied_reads: DeniedReads
     topic_keys: tuple[str, ...]
     agent_accounts: tuple[str, ...]
     agent_organization: str
     agent_role_name: str
+    hub_role_arns: tuple[str, ...]
+    metrics_namespace: str
     alarm_topic_arn: str
     bucket_settings: Literal["Print", "Change"]
     store: str
@@ -76,6 +81,7 @@ class SetupSettings(Struct, frozen=True, kw_only=True):
             queue_arn=self.queue_arn,
             queue_url=self.queue_url,
             trail_bucket=self.trail_bucket,
+            denied_reads=self.denied_reads,
             topic_keys=self.topic_keys,
             agent_accounts=self.agent_accounts,
             agent_organization=self.agent_organization,
@@ -88,15 +94,18 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     store: str
     queue_url: str
     dead_letter_queue_url: str
-    processing_mode: Literal["Scheduled", "Continuous"]
     event_log: str
 
 
 class SettleSettings(Struct, frozen=True, kw_only=True):
-    """Of ``crr_monitor.lambdas.settle``. ``archive_stream`` is Firehose's delivery stream, or empty."""
+    """Of ``crr_monitor.lambdas.settle``. ``archive_stream`` is Firehose's delivery stream, or empty.
+
+    Metrics are published in ``metrics_namespace``.
+    """
 
     store: str
     metrics_detail: Detail
+    metrics_namespace: str
     archive_stream: str
 
 
@@ -105,19 +114,22 @@ class WatchSettings(Struct, frozen=True, kw_only=True):
 
     ``topic_arn`` is where notices go. Pending for ``overdue_seconds`` is overdue; ``rpo_seconds`` is the target of the
     RPO share. ``pause_seconds``: for so long a trouble has to be gone before that is told. ``interval`` is between two
-    looks, as in ``rate(5 minutes)``. ``archive_place`` is where the archive lies, ``s3://bucket/prefix/``, or empty;
-    ``archive_key_arn`` the key with which it is encrypted, or empty for the bucket's own.
+    looks, as in ``rate(5 minutes)``; a canary is late after ``canary_late_seconds``. ``archive_place`` is where the
+    archive lies, ``s3://bucket/prefix/``, or empty; ``archive_key_arn`` the key with which it is encrypted, or empty
+    for the bucket's own.
     """
 
     store: str
     token: str
     metrics_detail: Detail
+    metrics_namespace: str
     topic_arn: str
     overdue_seconds: int
     rpo_seconds: int
     pause_seconds: int
     queue_url: str
     interval: Annotated[str, Meta(pattern=r"^rate\(\d+ (minute|hour)s?\)$")]
+    canary_late_seconds: int
     archive_place: str
     archive_key_arn: str
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from msgspec import MsgspecError
 
 from crr_monitor.environment import environment
+from crr_monitor.lambdas.backlog import changes_of, since_of
 from crr_monitor.lambdas.log import write
 from crr_monitor.lambdas.settings import SettleSettings, from_environment
 from crr_monitor.sinks import cloudwatch
@@ -92,37 +93,40 @@ def store() -> DynamoStore:
 
 
 @functools.cache
-def _cloudwatch() -> tuple[cloudwatch.Client, Detail]:
+def _cloudwatch() -> tuple[cloudwatch.Client, Detail, str]:
     settings = from_environment(SettleSettings, environment())
     config = importlib.import_module("botocore.config").Config(**cloudwatch.OPTIONS)
     endpoint = parse_address(settings.store).endpoint
     client = importlib.import_module("boto3").client("cloudwatch", endpoint_url=endpoint, config=config)
-    return client, settings.metrics_detail
+    return client, settings.metrics_detail, settings.metrics_namespace
 
 
 def publish(changes: Sequence[Transition]) -> None:
     """Copies that arrived or failed, as metrics. Raises ``PublishError``."""
-    client, detail = _cloudwatch()
-    cloudwatch.publish(client, of_changes(changes, detail), system_clock())
+    client, detail, namespace = _cloudwatch()
+    cloudwatch.publish(client, of_changes(changes, detail), system_clock(), namespace)
 
 
 @functools.cache
-def _firehose() -> Firehose | None:
+def _firehose() -> tuple[Firehose, int] | None:
+    """The archive, and since when all changes go there. Raises ``StoreError``."""
     settings = from_environment(SettleSettings, environment())
     if not settings.archive_stream:
         return None
     config = importlib.import_module("botocore.config").Config(**FIREHOSE_OPTIONS)
     endpoint = parse_address(settings.store).endpoint
     client = importlib.import_module("boto3").client("firehose", endpoint_url=endpoint, config=config)
-    return Firehose(client, settings.archive_stream)
+    since = since_of(store(), settings.archive_stream, system_clock())
+    return Firehose(client, settings.archive_stream), since
 
 
 def archive(entries: Sequence[Mapping[str, Any]]) -> int:
-    """Rows of entries to the archive, if there is one; gives their number. Raises ``ArchiveError``."""
-    firehose = _firehose()
-    if firehose is None:
+    """Rows of entries to the archive, if there is one; gives their number. Raises ``ArchiveError``, ``StoreError``."""
+    found = _firehose()
+    if found is None:
         return 0
-    return firehose.send([change for _, change in map(read_change, entries) if change is not None])
+    firehose, since = found
+    return firehose.send(changes_of(entries, since), since)
 
 
 def run(

@@ -27,6 +27,7 @@ from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import WatchSettings, from_environment
 from crr_monitor.sinks import cloudwatch, sns
 from crr_monitor.sinks.cloudwatch import PublishError
+from crr_monitor.sinks.metrics import NAMESPACE
 from crr_monitor.sinks.senders import Sender
 from crr_monitor.sinks.watching import Watch, watch
 from crr_monitor.stores.base import Store, StoreError, system_clock
@@ -58,7 +59,8 @@ class WatchFailedError(Exception):
 class Runtime(Struct, frozen=True):
     """What a function keeps from one run to the next.
 
-    ``ask`` gives the number of undelivered events, and problems. ``coverage`` is there with an archive.
+    ``ask`` gives the number of undelivered events, and problems; ``namespace`` is that of the metrics. ``coverage`` is
+    there with an archive.
     """
 
     store: Store
@@ -66,6 +68,7 @@ class Runtime(Struct, frozen=True):
     sender: Sender
     cloudwatch: cloudwatch.Client
     ask: Callable[[], tuple[int | None, list[str]]]
+    namespace: str = NAMESPACE
     coverage: Coverage | None = None
 
 
@@ -118,6 +121,7 @@ def make_runtime(settings: WatchSettings, function_arn: str) -> Runtime:
         sns.SnsSender(boto3.client("sns", **place, config=make(**sns.OPTIONS)), settings.topic_arn),
         boto3.client("cloudwatch", **place, config=make(**cloudwatch.OPTIONS)),
         functools.partial(ask_undelivered, sessions, _stack(settings, partition, region, account)),
+        settings.metrics_namespace,
         Coverage(sessions, region, settings) if settings.archive_place else None,
     )
 
@@ -168,7 +172,7 @@ def run(runtime: Runtime, now: int) -> dict[str, Any]:
         raise WatchFailedError(str(error)) from error
     problems += seen.problems
     try:
-        published = cloudwatch.publish(runtime.cloudwatch, seen.points, now)
+        published = cloudwatch.publish(runtime.cloudwatch, seen.points, now, runtime.namespace)
     except PublishError as error:
         problems.append(str(error))
         published = 0

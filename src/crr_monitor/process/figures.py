@@ -206,9 +206,9 @@ def group_json(group: Group, target_ms: int) -> dict[str, Any]:
     """One group of the contract's JSON, with what AWS's SLA leaves out (delete markers) apart."""
     puts, backlog = group.puts, group.backlog
     body: dict[str, Any] = {}
-    if group.source is not None:
+    if group.source:  # summed over all, or not known
         body["source"] = group.source
-    if group.destination is not None:
+    if group.destination:
         body["destination"] = group.destination
     if len(group.rules) == 1:
         body["rule_id"] = next(iter(group.rules))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
@@ -15,7 +16,7 @@ from crr_monitor.stores.base import Batch, Counts
 from crr_monitor.stores.packed import PackedEvidence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from crr_monitor.process.gather import Gathered
     from crr_monitor.sources.base import Chunks
@@ -104,10 +105,12 @@ class Ingest:
             start = self._start_of(source)
             if start is not None:
                 tasks.append((source, start))
-        for batch in self._batches(tasks):
-            self._store_batch(batch)
-            if time.monotonic() - self._purged_at >= PURGE_SECONDS:
-                self._purge()
+        # Closed here, so that an interrupt while the child is ended is one like any other.
+        with closing(self._batches(tasks)) as batches:
+            for batch in batches:
+                self._store_batch(batch)
+                if time.monotonic() - self._purged_at >= PURGE_SECONDS:
+                    self._purge()
         self._purge()
         return self.totals
 
@@ -124,7 +127,7 @@ class Ingest:
         self._rejects.resume(source.name, decision.position)
         return decision.position
 
-    def _batches(self, tasks: list[tuple[Resumable, int]]) -> Iterator[Gathered]:
+    def _batches(self, tasks: list[tuple[Resumable, int]]) -> Generator[Gathered]:
         topology = self._store.topology()
         begin = 0
         if self._wants_child(tasks):

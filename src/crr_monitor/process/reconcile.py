@@ -51,6 +51,9 @@ PORTION = 200
 REMEMBERED_MS = 2 * LONGEST_UNASKED_MS
 """For so long a bucket counts as not answering when nothing of it was asked since: nothing waits for it any more."""
 
+SHARES = 10
+"""Where more is due than one run asks, no bucket gets more than this part of it (a tenth) before the others."""
+
 GIVE_UP = 10
 """After so many questions in a row that a bucket did not answer, it is not asked again in this run."""
 
@@ -71,7 +74,7 @@ class ReconcileStore(Protocol):
     """The part of :class:`crr_monitor.stores.base.Store` that is needed."""
 
     def topology(self) -> Topology: ...  # noqa: D102
-    def due(self, now: int, overdue: int, limit: int) -> list[Due]: ...  # noqa: D102
+    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]: ...  # noqa: D102
     def apply(self, batch: Batch) -> int: ...  # noqa: D102
     def asked(self, questions: Sequence[Asked]) -> None: ...  # noqa: D102
     def note(self, name: str) -> bytes | None: ...  # noqa: D102
@@ -175,7 +178,7 @@ class Reconciler:
         until = began + (self._limits.seconds if seconds is None else seconds)
         run = _Run(self._prober, self._limits.per_second, until, self._monotonic, self._sleep)
         found, now = Reconciled(), self._clock()
-        dues = self._store.due(now, self._limits.overdue, self._limits.records)
+        dues = self._due(now)
         topology = self._store.topology() if dues else None
         if dues and topology is not None:
             found.due, found.more = len(dues), len(dues) >= self._limits.records
@@ -190,6 +193,21 @@ class Reconciler:
         self._remember(run.buckets, found.could_not_ask, now)
         found.seconds = self._monotonic() - began
         return found
+
+    def _due(self, now: int) -> list[Due]:
+        """What to ask about, the longest due first; where more is due than one run asks, some of each bucket.
+
+        So a bucket of which very much is overdue, as it is throttled or denied, keeps no other one waiting for hours:
+        it gets what the others leave.
+        """
+        overdue, most = self._limits.overdue, self._limits.records
+        first = self._store.due(now, overdue, most)
+        if len(first) < most:
+            return first
+        some = self._store.due(now, overdue, most, max(1, most // SHARES))
+        known = {(due.record.key, due.record.version_id) for due in some}
+        rest = [due for due in first if (due.record.key, due.record.version_id) not in known]
+        return sorted(some + rest[: most - len(some)], key=lambda due: due.due_at)
 
     def _remember(self, asked: set[str], refusals: Iterable[CouldNotAsk], now: int) -> None:
         """Keep the note of what is not answered: of this round, and of buckets that were not asked in it."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _functions = points.module("services.lambda_svc")
+_responses = points.module("core.responses")
 
 _announced: ContextVar[list[bool] | None] = ContextVar("sandbox_announced", default=None)
 """Travels into the thread of an asynchronous invocation; its first attempt takes the entry out."""
@@ -58,6 +59,21 @@ class Invocations:
                 self._count(-1)
 
         return execute
+
+
+def own_workers(old: Callable[..., None]) -> Callable[..., None]:
+    """The processes of the function that changes, and no others.
+
+    A stack of the same name gives its function the same name in every account, and the emulator's CloudFormation ends
+    all that are called so, also in the middle of a call.
+    """
+
+    def invalidate(
+        func_name: str, qualifier: str | None = None, account: str | None = None, region: str | None = None
+    ) -> None:
+        old(func_name, qualifier, account or _responses.get_account_id(), region or _responses.get_region())
+
+    return invalidate
 
 
 def measure() -> None:

@@ -192,6 +192,7 @@ POINTS: dict[str, dict[str, str | None]] = {
         "_execution_record_for_config": "func config",
         "_functions": None,
         "_get_func_record_for_ref": "function_ref",
+        "invalidate_worker": "func_name qualifier account region",
         "invoke_async_with_retry": "func event",
     },
     "services.organizations": {
@@ -255,6 +256,7 @@ POINTS: dict[str, dict[str, str | None]] = {
         "_md5_msg_attrs": "attrs",
         "_queue_by_arn": "arn",
         "_queues": None,
+        "_receive_messages_for_esm": "queue_url max_number",
         "queue_policy_allows": "queue_arn service source_arn source_account",
     },
 }

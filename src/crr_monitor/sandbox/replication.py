@@ -4,52 +4,31 @@ S3 User Guide: "What does Amazon S3 replicate?", "Getting replication status inf
 failure events with Amazon S3 Event Notifications" (reasons), "Replicating existing objects" (Batch Replication).
 """
 
-# ruff: noqa: SLF001 - the emulator has no public interface to extend
-
 from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor.sandbox import iam, points, rules, storage, trail
-from crr_monitor.sandbox.model import SERVICE, SESSION, Requester, S3Event
+from crr_monitor.sandbox.model import SERVICE, SESSION, Requester
 from crr_monitor.sandbox.notifications import milliseconds
+from crr_monitor.sandbox.obstacles import Denied, Failure, Job, obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_kms = points.module("services.kms")
+    from crr_monitor.sandbox.model import S3Event
+
 _responses = points.module("core.responses")
 
-
-@dataclass(frozen=True)
-class Job:
-    """One version on its way to one destination."""
-
-    event: S3Event
-    rule: dict[str, Any]
-    role: str
-    kind: str = "OBJECT_PUT"
-
-    @property
-    def target(self) -> str:
-        """The destination bucket."""
-        return rules.destination(self.rule)
-
-    @property
-    def name(self) -> tuple[str, str, str, str]:
-        """What makes it one: source bucket, key, version, destination."""
-        return self.event.bucket, self.event.key, self.event.version_id or "", self.target
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a version was not replicated. ``denied``: the call, bucket and missing permission that CloudTrail logs."""
-
-    reason: str
-    denied: tuple[str, str, str] | None = None
+_READS = {
+    "OBJECT_PUT": ("GetObject", "GetObjectTagging", "GetObjectAcl"),
+    "OBJECT_PUT_TAGGING": ("HeadObject", "GetObjectTagging"),
+    "OBJECT_DELETE": ("HeadObject",),
+}
+"""What the session was seen to read of a version at the source (captured records)."""
 
 
 class Replication:
@@ -142,11 +121,11 @@ class Replication:
             self._open.pop(job.name, None)  # deleted before it was replicated: nothing to say about it any more
             return
         reason = self._injected(job)
-        failure = Failure(reason) if reason else self._obstacle(job, entry)
+        failure = Failure(reason) if reason else obstacle(job, entry)
         if failure is not None:
             self._fail(job, failure)
             return
-        self._log_read(job)
+        self._log_reads(job)
         if job.kind == "OBJECT_PUT_TAGGING":
             self._copy_tags(job)
         else:
@@ -156,46 +135,6 @@ class Replication:
         if _enabled(job.rule, "ReplicationTime") and time.time() - job.event.at > self.rtc_threshold:
             self._tell_failure(job, "Replication:OperationReplicatedAfterThreshold", {})
         self._settle(job)
-
-    def _obstacle(self, job: Job, entry: dict[str, Any]) -> Failure | None:
-        """What keeps the version from its destination; the order of the checks is ours."""
-        event, target = job.event, job.target
-        if not iam.assumable(job.role, SERVICE):
-            return Failure("AssumeRoleNotPermitted")
-        source = f"arn:aws:s3:::{event.bucket}/{event.key}"
-        readable = [("s3:GetObjectVersionForReplication", "SrcGetObjectNotPermitted", "GetObject")]
-        readable.append(("s3:GetObjectVersionAcl", "SrcGetAclNotPermitted", "GetObjectAcl"))
-        tagged = bool(storage.tags(event.bucket, event.key, entry["version_id"]))
-        if tagged:
-            readable.append(("s3:GetObjectVersionTagging", "SrcGetTaggingNotPermitted", "GetObjectTagging"))
-        for action, reason, call in [] if entry.get("is_delete_marker") else readable:
-            if not iam.role_allows(job.role, action, source, event.region, storage.policy(event.bucket), event.account):
-                return Failure(reason, (call, event.bucket, action))
-        owner = storage.owner(target)
-        if owner is None:
-            return Failure("DstBucketNotFound")
-        if not storage.versioned(target):
-            return Failure("DstBucketUnversioned")
-        return self._refused(job, owner, tagged=tagged, marker=bool(entry.get("is_delete_marker")))
-
-    def _refused(self, job: Job, owner: str, *, tagged: bool, marker: bool) -> Failure | None:
-        """What the destination's owner does not permit, or its KMS key does not allow."""
-        call = "DeleteObject" if marker else "PutObject"
-        needed = [("s3:ReplicateDelete", "DstDelObjNotPermitted")] if marker else []
-        if job.kind == "OBJECT_PUT_TAGGING":
-            call, needed = "PutObjectTagging", [("s3:ReplicateTags", "DstPutTaggingNotPermitted")]
-        elif not marker:
-            needed.append(("s3:ReplicateObject", "DstPutObjectNotPermitted"))
-            if tagged:
-                needed.append(("s3:ReplicateTags", "DstPutTaggingNotPermitted"))
-            if (job.rule.get("Destination") or {}).get("AccessControlTranslation"):
-                needed.append(("s3:ObjectOwnerOverrideToBucketOwner", "DstPutObjectNotPermitted"))
-        resource = f"arn:aws:s3:::{job.target}/{job.event.key}"
-        for action, reason in needed:
-            region = storage.region(job.target)
-            if not iam.role_allows(job.role, action, resource, region, storage.policy(job.target), owner):
-                return Failure(reason, (call, job.target, action))
-        return None if marker else _key_obstacle(job, owner)
 
     def _requester(self, job: Job) -> Requester:
         identity = iam.session(job.event.account, job.role, SESSION, SERVICE)
@@ -210,22 +149,22 @@ class Replication:
         if new:
             self._tell_copied(job, account, region)
 
-    def _log_read(self, job: Job) -> None:
+    def _log_reads(self, job: Job) -> None:
         """The session reads the source before it writes; of a delete marker it learns 405, which is no failure."""
-        event = job.event
-        names = {"OBJECT_DELETE": "HeadObject", "OBJECT_PUT_TAGGING": "GetObjectTagging"}
-        error = ("MethodNotAllowed", "The specified method is not allowed against this resource.")
-        call = trail.ApiCall(
-            names.get(job.kind, "GetObject"),
-            event.account,
-            event.region,
-            event.bucket,
-            event.key,
-            self._requester(job),
-            {"versionId": event.version_id},
-            error=error if job.kind == "OBJECT_DELETE" else None,
-        )
-        self._log(call, uuid.uuid4().hex[:16].upper())
+        event, requester = job.event, self._requester(job)
+        refused = ("MethodNotAllowed", "The specified method is not allowed against this resource.")
+        for name in _READS[job.kind]:
+            call = trail.ApiCall(
+                name,
+                event.account,
+                event.region,
+                event.bucket,
+                event.key,
+                requester,
+                {"versionId": event.version_id},
+                error=refused if job.kind == "OBJECT_DELETE" else None,
+            )
+            self._log(call, uuid.uuid4().hex[:16].upper())
 
     def _copy_tags(self, job: Job) -> None:
         """Tags follow their version; CloudTrail shows PutObjectTagging with the version, which is no new version."""
@@ -286,26 +225,21 @@ class Replication:
         self._reasons[job.name] = failure.reason
         self._settle(job)
         self._tell_failure(job, "Replication:OperationFailedReplication", {"failureReason": failure.reason})
-        if failure.denied is None:
-            return
-        name, bucket, action = failure.denied
-        owner = storage.owner(bucket) or job.event.account
+        if failure.denied is not None:
+            self._log_denied(job, failure.denied)
+
+    def _log_denied(self, job: Job, denied: Denied) -> None:
+        at_source = denied.bucket == job.event.bucket
         requester = self._requester(job)
-        message = (
-            f"User: {requester.identity['arn']} is not authorized to perform: {action} on resource: "
-            f'"arn:aws:s3:::{bucket}/{job.event.key}"'
-        )
-        at_source = bucket == job.event.bucket
-        parameters = {"versionId" if at_source else "x-amz-version-id": job.event.version_id}
         call = trail.ApiCall(
-            name,
-            owner,
-            storage.region(bucket),
-            bucket,
+            denied.call,
+            storage.owner(denied.bucket) or job.event.account,
+            storage.region(denied.bucket),
+            denied.bucket,
             job.event.key,
             requester,
-            parameters,
-            error=("AccessDenied", message),
+            {"versionId" if at_source else "x-amz-version-id": job.event.version_id},
+            error=denied.error(str(requester.identity["arn"])),
         )
         self._log(call, uuid.uuid4().hex[:16].upper())
 
@@ -359,16 +293,3 @@ class Replication:
 
 def _enabled(rule: dict[str, Any], option: str) -> bool:
     return bool(((rule.get("Destination") or {}).get(option) or {}).get("Status") == "Enabled")
-
-
-def _key_obstacle(job: Job, owner: str) -> Failure | None:
-    """The replica's KMS key, where the rule names one, has to exist and to be enabled."""
-    wanted = ((job.rule.get("Destination") or {}).get("EncryptionConfiguration") or {}).get("ReplicaKmsKeyID")
-    if not wanted:
-        return None
-    account, region = owner, storage.region(job.target)
-    with _responses.request_scope(account, region):
-        key = _kms._resolve_key(wanted)
-    if key is None:
-        return Failure("DstKmsKeyNotFound")
-    return None if key.get("KeyState") == "Enabled" else Failure("DstKmsKeyInvalidState")

@@ -35,7 +35,8 @@ class Settings:
 
     ``seed`` repeats every random choice (delays, faults) for the same order of calls. ``auth`` makes ministack check
     signatures and IAM policies; then a 12-digit access key is its account's root user. ``rtc_threshold`` stands for S3
-    Replication Time Control's fixed 15 minutes, ``collecting`` for the up to 15 minutes that Firehose collects records.
+    Replication Time Control's fixed 15 minutes, ``collecting`` for the up to 15 minutes that Firehose collects records,
+    ``batching`` for the seconds during which Lambda collects a queue's messages, where a mapping asks for that.
     """
 
     seed: int = 0
@@ -46,6 +47,7 @@ class Settings:
     trail: Latency = field(default_factory=lambda: Latency(0.01))
     rtc_threshold: float = 900.0
     collecting: float = 0.3
+    batching: float = 0.3
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a JSON object."""

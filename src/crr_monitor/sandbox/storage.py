@@ -105,6 +105,12 @@ def uses_kms(entry: dict[str, Any]) -> bool:
     return str(entry.get("preserved_headers", {}).get("x-amz-server-side-encryption", "")).startswith("aws:kms")
 
 
+def kms_key(entry: dict[str, Any]) -> str:
+    """The KMS key that a version was encrypted with, as its write named it; empty for none."""
+    headers = entry.get("preserved_headers", {})
+    return str(headers.get("x-amz-server-side-encryption-aws-kms-key-id", "")) if uses_kms(entry) else ""
+
+
 def put_replica(source: str, target: str, key: str, entry: dict[str, Any], storage_class: str | None) -> bool:
     """Write the replica of ``entry`` with its version id; ``False`` when it is there already.
 

@@ -27,23 +27,25 @@ from crr_monitor.sandbox import (
     notifications,
     organization,
     points,
+    refusals,
     resources,
-    selectors,
     stacksets,
     storage,
     streams,
     tables,
     trail,
+    windows,
 )
 from crr_monitor.sandbox.api import bucket_call, object_call
 from crr_monitor.sandbox.clock import Clock
-from crr_monitor.sandbox.invocations import Invocations, measure
+from crr_monitor.sandbox.invocations import Invocations, measure, own_workers
 from crr_monitor.sandbox.model import Requester, S3Event
-from crr_monitor.sandbox.replication import Job, Replication
+from crr_monitor.sandbox.replication import Replication
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from crr_monitor.sandbox.obstacles import Job
     from crr_monitor.sandbox.settings import Settings
 
 _app = points.module("app")
@@ -107,10 +109,10 @@ class World:
         points.replace(
             "services.eventbridge", "_put_permission", lambda old: lambda body: resources.put_permission(body, old)
         )
-        points.replace("services.cloudtrail", "_put_event_selectors", _within_quota)
-        points.replace("services.cloudtrail", "_create_trail", _within_region)
+        points.replace("services.cloudtrail", "_put_event_selectors", refusals.within_quota)
+        points.replace("services.cloudtrail", "_create_trail", refusals.within_region)
         organization.install()
-        points.replace("services.eventbridge", "_delete_rule", _without_targets)
+        points.replace("services.eventbridge", "_delete_rule", refusals.without_targets)
         points.replace("services.eventbridge", "_SCHEDULER_TICK_INTERVAL", lambda _: _TICK_SECONDS)
         for action, handler in list(_trails._DISPATCH.items()):
             _trails._DISPATCH[action] = getattr(_trails, handler.__name__)
@@ -124,8 +126,10 @@ class World:
         points.replace("services.cloudwatch", "_evaluate_all_alarms", lambda _: lambda: None)
         points.replace("services.dynamodb", "_build_change_record", tables.marked)
         points.replace("services.lambda_svc", "_poll_dynamodb_streams", streams.replacing)
+        points.replace("services.sqs", "_receive_messages_for_esm", windows.collecting(self.settings.batching))
         points.replace("services.lambda_svc", "_execute_function", self.invocations.executing)
         points.replace("services.lambda_svc", "invoke_async_with_retry", self.invocations.asynchronous)
+        points.replace("services.lambda_svc", "invalidate_worker", own_workers)
         measure()
         resources.install()
         self._firehose.install()
@@ -372,7 +376,7 @@ class World:
             "operation": target.rsplit(".", 1)[-1] or (action[0] if isinstance(action, list) else action) or method,
             "account": str(_responses.get_account_id()),
             "region": str(_responses.get_region()),
-            "resource": path + " " + body.decode("utf-8", "replace"),
+            "resource": f"{path} {body.decode('utf-8', 'replace')} {path}?{'&'.join(query_params)}",
         }
         fault = self.faults.strike("error", facts)
         if fault is None:
@@ -380,39 +384,3 @@ class World:
         if service == "s3":
             return faults.s3_refusal(fault, request_id)
         return faults.refusal(fault, json_protocol=bool(target) or service == "lambda", request_id=request_id)
-
-
-def _without_targets(old: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-    """EventBridge API Reference, "DeleteRule": "Before you can delete the rule, you must remove all targets"."""
-
-    def delete(data: dict[str, Any]) -> Any:  # noqa: ANN401
-        key = _events._rule_key(data.get("Name"), data.get("EventBusName") or "default")
-        if _events._targets.get(key):
-            return _refused("ValidationException", "Rule can't be deleted since it has targets.")
-        return old(data)
-
-    return delete
-
-
-def _refused(code: str, text: str) -> Any:  # noqa: ANN401 - an HTTP answer
-    return _responses.error_response_json(code, text, 400)
-
-
-def _within_quota(old: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-    def put(body: dict[str, Any]) -> Any:  # noqa: ANN401
-        text = selectors.excess(body.get("EventSelectors"), body.get("AdvancedEventSelectors"))
-        return _refused("InvalidEventSelectorsException", text) if text else old(body)
-
-    return put
-
-
-def _within_region(old: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-    def create(body: dict[str, Any]) -> Any:  # noqa: ANN401
-        # Trails that log in this Region count, multi-Region trails of other home Regions too.
-        if len(list(_trails._visible_trail_items())) >= selectors.MAX_TRAILS:
-            account = _responses.get_account_id()
-            text = f"User: {account} already has {selectors.MAX_TRAILS} trails in {_responses.get_region()}."
-            return _refused("MaximumNumberOfTrailsExceededException", text)
-        return old(body)
-
-    return create

@@ -53,8 +53,8 @@ class PublishError(Exception):
     """Some points are lost; the text says how many, why, and what to do. Alarms on missing data notice, too."""
 
 
-def publish(client: Client, points: Iterable[Point], at: int) -> int:
-    """Send points of one moment (milliseconds); gives the number of data sent.
+def publish(client: Client, points: Iterable[Point], at: int, namespace: str = NAMESPACE) -> int:
+    """Send points of one moment (milliseconds) into a namespace; gives the number of data sent.
 
     Raises:
         PublishError: a call was refused, or got no answer. The other calls were made all the same.
@@ -64,7 +64,7 @@ def publish(client: Client, points: Iterable[Point], at: int) -> int:
     reasons: list[str] = []
     for group in _calls(_data(points, at)):
         try:
-            client.put_metric_data(Namespace=NAMESPACE, MetricData=group)
+            client.put_metric_data(Namespace=namespace, MetricData=group)
         except sdk.ClientError as error:
             told = error.response.get("Error", {})
             code = told.get("Code", "")

@@ -84,6 +84,10 @@ class Change(Protocol):
     def revision(self) -> int:
         """The number of this state of the record."""
 
+    @property
+    def before_at(self) -> int:
+        """When it had changed before, in milliseconds."""
+
 
 class Client(Protocol):
     """The part of boto3's Firehose client that is used."""
@@ -91,11 +95,23 @@ class Client(Protocol):
     def put_record_batch(self, **request: Any) -> Any: ...  # noqa: ANN401, D102
 
 
-def rows_of(change: Change) -> list[ArchiveRow]:
-    """What a change adds to the archive; given again, it adds rows of the same ``row_id``."""
-    if change.after is not None:
-        return changed_rows(change.before, change.after, change.at, change.revision)
-    return [] if change.before is None else expired_rows(change.before, change.at, change.revision)
+def rows_of(change: Change, since: int = 0) -> list[ArchiveRow]:
+    """What a change adds to the archive; given again, it adds rows of the same ``row_id``.
+
+    ``since``: until then (milliseconds) it is not certain that changes were archived. So of a record that had not
+    changed later, all is told that has settled, with its next change or when it leaves.
+    """
+    before, after, at, revision = change.before, change.after, change.at, change.revision
+    told = before is None or change.before_at > since
+    if after is not None:
+        rows = changed_rows(before, after, at, revision)
+        if told:
+            return rows
+        return changed_rows(None, after, at, revision) + [row for row in rows if row.state == "withdrawn"]
+    if before is None:
+        return []
+    rows = expired_rows(before, at, revision)
+    return rows if told else rows + changed_rows(None, before, change.before_at, revision)
 
 
 def line(row: ArchiveRow) -> bytes:
@@ -122,13 +138,15 @@ class Firehose:
         self._wait = wait
         self._sdk = importlib.import_module("botocore.exceptions")
 
-    def send(self, changes: Iterable[Change]) -> int:
+    def send(self, changes: Iterable[Change], since: int = 0) -> int:
         """Send what changes add to the archive; gives the number of rows, all of which are durable then.
+
+        ``since`` as of :func:`rows_of`.
 
         Raises:
             ArchiveError: some are not, or it is not known.
         """
-        lines = [line(row) for change in changes for row in rows_of(change)]
+        lines = [line(row) for change in changes for row in rows_of(change, since)]
         for call in _calls(_packed(lines)):
             self._put(call)
         return len(lines)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crr_monitor.sinks.words import Detail
 
 NAMESPACE = "CRRMonitor"
+"""Unless the stack names another one, as a second hub in an account and Region has to."""
 
 SOURCE_BUCKET = "SourceBucket"
 DEST_BUCKET = "DestBucket"
@@ -218,7 +219,8 @@ UNDELIVERABLE_EVENTS = Metric(
     "UndeliverableEvents",
     "Count",
     "gauge",
-    "Events that rules and topics could not deliver, waiting in their Regions' dead-letter queues.",
+    "Events that rules and topics could not deliver, waiting in their Regions' dead-letter queues; those of agents as "
+    "set-up found them in its last hourly run.",
 )
 CANARY_AGE = Metric(
     "CanaryAge",
@@ -226,6 +228,15 @@ CANARY_AGE = Metric(
     "gauge",
     "How long ago the canary was written that arrived last, of the pair where that is longest.",
     open_name="crr_monitor_canary_age_seconds",
+)
+CANARY_LAG = Metric(
+    "CanaryLag",
+    "Seconds",
+    "values",
+    "From a canary's write at the source until its copy was there, for each canary that arrived.",
+    per_pair=(PAIR,),
+    open_name="crr_monitor_canary_lag_seconds",
+    labels=_PAIR_LABELS,
 )
 UNSENT_NOTIFICATIONS = Metric(
     "UnsentNotifications",
@@ -249,6 +260,14 @@ QUEUE_AGE = Metric(
     "How long the oldest message has been waiting. Of the AWS system, SQS publishes it itself.",
     open_name="crr_monitor_queue_age_seconds",
     labels=("queue",),
+)
+HTTP_REQUESTS = Metric(
+    "",
+    "Count",
+    "events",
+    "Requests that sent messages to the embedded monitor over HTTP (POST /events), by the answer's status code.",
+    open_name="crr_monitor_http_requests",
+    labels=("code",),
 )
 
 ALL: tuple[Metric, ...] = tuple(each for each in list(globals().values()) if isinstance(each, Metric))

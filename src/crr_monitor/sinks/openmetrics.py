@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from crr_monitor.core import lag
+from crr_monitor.core.notices import CANARY_NOTE, decode_canaries, new_lags
 from crr_monitor.core.statistics import Cell, CellKey
 from crr_monitor.core.times import DAY_MS, SECOND_MS
 from crr_monitor.process.figures import RPO_SECONDS
@@ -22,6 +23,7 @@ from crr_monitor.sinks.now import look, newest_by_account
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from crr_monitor.core.notices import Flight
     from crr_monitor.sinks.metrics import Metric
     from crr_monitor.sinks.now import Amount, Now
     from crr_monitor.stores.base import Store
@@ -47,10 +49,15 @@ class _PairTotals(Struct):
 
 
 class _Totals(Struct):
-    """What was counted since the process began: sums per pair, and the cells as they were at the last look."""
+    """What was counted since the process began: sums per pair, and the cells as they were at the last look.
+
+    ``told``: canaries that were counted, by pair, as when they were written; ``canaries``: lags of those since.
+    """
 
     cells: dict[CellKey, Cell] | None = None
     pairs: dict[Pair, _PairTotals] = field(default_factory=dict)
+    told: dict[str, list[int]] | None = None
+    canaries: dict[Pair, dict[int, int]] = field(default_factory=dict)
 
 
 class Queue(Struct):
@@ -63,14 +70,14 @@ class Queue(Struct):
 class Own(Struct):
     """What the serving process knows of itself. One value for the life of the process: it also holds its counters.
 
-    ``queues`` by name of the source. ``could_not_ask`` and ``throttled`` are of the last round of asking S3,
-    ``canary_age_seconds`` is there only with a canary, ``unsent`` are notifications that could not be sent.
+    ``queues`` by name of the source. ``could_not_ask`` and ``throttled`` are of the last round of asking S3, ``unsent``
+    are notifications that could not be sent. ``requests`` are the answers to messages over HTTP, by status code.
     """
 
     queues: dict[str, Queue] = field(default_factory=dict)
+    requests: dict[int, int] = field(default_factory=dict)
     could_not_ask: int = 0
     throttled: int = 0
-    canary_age_seconds: float | None = None
     unsent: int = 0
     backlog_growth: int = 0
     overdue_seconds: float = 1_800.0
@@ -90,10 +97,15 @@ def exposition(store: Store, own: Own, now: int) -> bytes:
         state = look(store, now, overdue_ms=overdue_ms, rpo_ms=rpo_ms)
         counts = store.counts()
         newest = newest_by_account(store, now)
+        flights = decode_canaries(store.note(CANARY_NOTE))
+        _count_canaries(own.totals, flights)
         families = [*_of_totals(own.totals), *_of_now(state), *_of_own(own)]
     families += [
         _counter(metrics.EVENTS, {("taken",): counts.events, **{(k,): n for k, n in counts.ignored.items()}}),
         _counter(metrics.MALFORMED, {(): counts.malformed}),
+        _gauge(
+            metrics.CANARY_AGE, {(): max(now - each.at for each in flights.values()) / SECOND_MS} if flights else {}
+        ),
         _gauge(metrics.NEWEST_EVENT_AGE, {(account,): max(0, now - at) / SECOND_MS for account, at in newest.items()}),
     ]
     return _text(families)
@@ -120,6 +132,18 @@ def _count(totals: _Totals, cells: dict[CellKey, Cell]) -> None:
         for index in cell.lags:
             more = _grown(_unfailed(cell, index), _unfailed(old, index) if old else 0)
             pair.lags[index] = pair.lags.get(index, 0) + more
+
+
+def _count_canaries(totals: _Totals, flights: Mapping[str, Flight]) -> None:
+    """Add the lags of canaries that arrived since the last look; the first look only remembers them."""
+    before = totals.told
+    totals.told = {name: [*flight.lags] for name, flight in flights.items()}
+    for name, found in new_lags(flights, totals.told if before is None else before).items():
+        source, _, destination = name.partition(" ")
+        counts = totals.canaries.setdefault((source, destination), {})
+        for lag_ms in found:
+            index = lag.bin_of(lag_ms)
+            counts[index] = counts.get(index, 0) + 1
 
 
 def _unfailed(cell: Cell, index: int) -> int:
@@ -159,11 +183,15 @@ def _of_totals(totals: _Totals) -> Iterator[Any]:
     yield _counter(metrics.REPLICATION_OBJECTS, {pair: each.completed for pair, each in pairs.items()})
     failed = {(*pair, reason): n for pair, each in pairs.items() for reason, n in each.failed.items()}
     yield _counter(metrics.FAILED_REPLICATIONS, failed)
-    metric = metrics.REPLICATION_LAG
+    yield _histogram(metrics.REPLICATION_LAG, {pair: each.lags for pair, each in pairs.items()})
+    yield _histogram(metrics.CANARY_LAG, totals.canaries)
+
+
+def _histogram(metric: Metric, lags: Mapping[Pair, Mapping[int, int]]) -> Any:  # noqa: ANN401
     family = _core().HistogramMetricFamily(metric.open_name, metric.meaning, labels=metric.labels)
-    for pair, each in sorted(pairs.items()):
-        family.add_metric(pair, histogram(each.lags), sum_value=_sum_seconds(each.lags))
-    yield family
+    for pair, each in sorted(lags.items()):
+        family.add_metric(pair, histogram(each), sum_value=_sum_seconds(each))
+    return family
 
 
 def histogram(lags: Mapping[int, int]) -> list[tuple[str, float]]:
@@ -194,11 +222,12 @@ def _of_own(own: Own) -> Iterator[Any]:
     yield _gauge(metrics.QUEUE_DEPTH, {(name,): each.depth for name, each in own.queues.items()})
     ages = {(name,): each.age_seconds for name, each in own.queues.items() if each.age_seconds is not None}
     yield _gauge(metrics.QUEUE_AGE, ages)
+    # A counter that begins with its first request would hide that one from rates.
+    yield _counter(metrics.HTTP_REQUESTS, {("200",): 0, **{(str(code),): n for code, n in own.requests.items()}})
     yield _gauge(metrics.COULD_NOT_ASK, {(): own.could_not_ask})
     yield _gauge(metrics.THROTTLES, {(): own.throttled})
     yield _gauge(metrics.UNSENT_NOTIFICATIONS, {(): own.unsent})
     yield _gauge(metrics.BACKLOG_GROWTH, {(): own.backlog_growth})
-    yield _gauge(metrics.CANARY_AGE, {} if own.canary_age_seconds is None else {(): own.canary_age_seconds})
 
 
 class _Families:

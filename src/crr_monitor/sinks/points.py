@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from msgspec import Struct, field
@@ -14,7 +15,7 @@ from crr_monitor.sinks import metrics
 from crr_monitor.sinks.metrics import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable
 
     from crr_monitor.core.statistics import Share
     from crr_monitor.sinks.now import Amount, Now
@@ -159,7 +160,10 @@ def _age(amount: Amount | None, now: int) -> float:
 
 
 class Monitor(Struct, frozen=True):
-    """Figures of the monitor itself since the last look, or now. ``None`` where it is not known, or there is none."""
+    """Figures of the monitor itself since the last look, or now. ``None`` where it is not known, or there is none.
+
+    ``canary_lags``: of canaries that arrived since, in milliseconds by pair (``SOURCE DESTINATION``).
+    """
 
     taken: int = 0
     ignored: int = 0
@@ -170,6 +174,7 @@ class Monitor(Struct, frozen=True):
     throttled: int | None = None
     undeliverable: int | None = None
     canary_age_ms: int | None = None
+    canary_lags: Mapping[str, Collection[int]] = {}
 
 
 def of_monitor(monitor: Monitor, newest: Mapping[str, int], now: int, detail: Detail) -> list[Point]:
@@ -190,6 +195,11 @@ def of_monitor(monitor: Monitor, newest: Mapping[str, int], now: int, detail: De
             points.set(metric, value)
     if monitor.canary_age_ms is not None:
         points.set(metrics.CANARY_AGE, monitor.canary_age_ms / SECOND_MS)
+    for name, lags in monitor.canary_lags.items():
+        source, _, destination = name.partition(" ")
+        for lag_ms in lags:
+            names = {metrics.SOURCE_BUCKET: source, metrics.DEST_BUCKET: destination}
+            points.add(metrics.CANARY_LAG, lag_ms / SECOND_MS, **names)
     for account, at in newest.items():
         points.set(metrics.NEWEST_EVENT_AGE, max(0, now - at) / SECOND_MS, **{metrics.ACCOUNT: account})
     return points.all()

@@ -37,7 +37,7 @@ class Client(Protocol):
 
 
 class SnsSender:
-    """One topic. Message attributes ``kind``, ``what`` and ``source`` are there for filter policies."""
+    """One topic. Message attributes ``kind``, ``what``, ``source`` or ``account`` are there for filter policies."""
 
     def __init__(self, client: Client, topic_arn: str) -> None:
         self._client = client
@@ -53,6 +53,7 @@ class SnsSender:
         """Publish; see :class:`crr_monitor.sinks.senders.Sender`."""
         text = notice.text.encode()[:MESSAGE_BYTES].decode("utf-8", "ignore")
         attributes = {"kind": notice.trouble.kind, "what": notice.what, "source": notice.trouble.source}
+        attributes["account"] = notice.trouble.account if notice.trouble.kind == "undelivered" else ""
         try:
             self._client.publish(
                 TopicArn=self._topic,

@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct, field
 
+from crr_monitor.core.agent_notes import AGENTS_NOTE, agent_troubles, decode_agents
 from crr_monitor.core.notices import (
     CANARY_NOTE,
     UNANSWERED_NOTE,
     Notice,
     Pace,
-    Trouble,
     bundled,
     decide,
     decode_canaries,
     decode_unanswered,
+    new_lags,
     remember,
     silent_buckets,
     told_from,
     unanswered_troubles,
 )
 from crr_monitor.core.times import HOUR_MS, MINUTE_MS, SECOND_MS
+from crr_monitor.core.troubles import Trouble
 from crr_monitor.process.figures import RPO_SECONDS
 from crr_monitor.sinks.now import Now, look, newest_by_account
 from crr_monitor.sinks.points import Monitor, Point, of_monitor, of_now
@@ -35,9 +37,9 @@ from crr_monitor.sinks.words import Detail
 from crr_monitor.stores.base import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from crr_monitor.core.notices import Unanswered
+    from crr_monitor.core.notices import Flight, Unanswered
     from crr_monitor.sinks.senders import Sender
     from crr_monitor.stores.base import Store
 
@@ -68,13 +70,14 @@ class Remembered(Struct, frozen=True):
     """From the looks before: how many copies were late at each (time, number), and what had been counted.
 
     ``failing``: source buckets that had failed copies, with the time of the last look that saw some. ``newest``: the
-    newest event of each account.
+    newest event of each account. ``canaries``: those whose lag was published, by pair, as when they were written.
     """
 
     late: list[tuple[int, int]] = field(default_factory=list)
     counts: Counts | None = None
     failing: dict[str, int] = field(default_factory=dict)
     newest: dict[str, int] | None = None
+    canaries: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Seen(Struct):
@@ -90,6 +93,8 @@ class Seen(Struct):
 def watch(store: Store, settings: Watch, senders: Sequence[Sender], now: int, undeliverable: int | None = None) -> Seen:
     """Look, tell, remember; ``now`` in milliseconds. ``undeliverable``: events that rules and topics have given up.
 
+    Those of agents are added, as set-up found them in its last run.
+
     Raises:
         StoreError: the store could not be asked or written, so nothing is known and nothing is called over.
     """
@@ -99,15 +104,23 @@ def watch(store: Store, settings: Watch, senders: Sequence[Sender], now: int, un
     state.silent = silent_buckets(unanswered or ())
     counts = store.counts()
     late = [each for each in before.late if each[0] >= now - GROWTH_MS] + [(now, state.late)]
-    sent, problems = _tell(store, [*troubles(state), *unanswered_troubles(unanswered or [])], settings, senders, now)
-    monitor = _monitor(store, before.counts or counts, counts, unanswered, now)
+    agents = decode_agents(store.note(AGENTS_NOTE))
+    found = [*troubles(state), *unanswered_troubles(unanswered or []), *agent_troubles(agents)]
+    sent, problems = _tell(store, found, settings, senders, now)
+    flights = decode_canaries(store.note(CANARY_NOTE))
+    monitor = _monitor(before.counts or counts, counts, unanswered, flights, now)
     monitor = msgspec.structs.replace(
-        monitor, backlog_growth=growth(late), unsent=len(problems), undeliverable=undeliverable
+        monitor,
+        backlog_growth=growth(late),
+        unsent=len(problems),
+        undeliverable=undeliverable if not agents.events else agents.events + (undeliverable or 0),
+        canary_lags=new_lags(flights, before.canaries),
     )
     failing = {source: at for source, at in before.failing.items() if at >= now - FAILING_MS}
     failing |= {source: now for (source, _), pair in state.pairs.items() if source and pair.failed}
     newest = newest_by_account(store, now, before.newest)
-    store.keep_note(NOTE, msgspec.json.encode(Remembered(late, counts, failing, newest)))
+    told = {name: [*flight.lags] for name, flight in flights.items()}
+    store.keep_note(NOTE, msgspec.json.encode(Remembered(late, counts, failing, newest, told)))
     pairs = {(pair.source.bucket, pair.destination.bucket) for pair in store.topology().pairs()}
     points = of_now(state, settings.detail, pairs if settings.detail == "PerPair" else (), failing)
     points += of_monitor(monitor, newest, now, settings.detail)
@@ -148,9 +161,12 @@ def _remembered(store: Store) -> Remembered:
 
 
 def _monitor(
-    store: Store, before: Counts, counts: Counts, unanswered: Iterable[Unanswered] | None, now: int
+    before: Counts,
+    counts: Counts,
+    unanswered: Iterable[Unanswered] | None,
+    flights: Mapping[str, Flight],
+    now: int,
 ) -> Monitor:
-    canaries = decode_canaries(store.note(CANARY_NOTE))
     asked = None if unanswered is None else list(unanswered)
     return Monitor(
         taken=max(0, counts.events - before.events),
@@ -158,7 +174,7 @@ def _monitor(
         malformed=max(0, counts.malformed - before.malformed),
         could_not_ask=None if asked is None else sum(each.objects for each in asked if not each.throttled),
         throttled=None if asked is None else sum(each.objects for each in asked if each.throttled),
-        canary_age_ms=max((now - at for at in canaries.values()), default=None),
+        canary_age_ms=max((now - flight.at for flight in flights.values()), default=None),
     )
 
 
