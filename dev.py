@@ -251,10 +251,10 @@ def a_failed_object(store: str) -> str:
     """
     command = [str(BIN / "crr-monitor"), "--store", store, "list", "--status", "FAILED", "--limit", "1", "-o", "ndjson"]
     answer = subprocess.run(
-        command, cwd=TOUR, env=clean_environment(), check=False, stdout=subprocess.PIPE, encoding="utf-8"
+        command, cwd=TOUR, env=clean_environment(), check=False, capture_output=True, encoding="utf-8"
     )
     if answer.returncode or not answer.stdout.strip():
-        message = "the simulated day has no failed object to show"
+        message = f"the simulated day has no failed object to show {answer.stderr}".strip()
         raise DevError(message)
     record = json.loads(answer.stdout.splitlines()[0])
     return f"s3://{record['source']['bucket']}/{record['key']}"

@@ -87,12 +87,20 @@ def test_rejects_are_beside_the_store() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "sqlite:///", "sqlite://a.db", "sqlite:a.db", "postgres://host/db", "a\0b", "dynamodb://", "dynamodb:t"],
+    ["", "sqlite:///", "sqlite://a.db", "sqlite:a.db", "postgres://host/db", "a\0b", "dynamodb:t"],
 )
 def test_wrong_store(value: str) -> None:
     """What names neither file nor table is refused, with the name of the flag, the value, and what is allowed."""
     forms = "sqlite:///PATH, dynamodb://TABLE[?region=R&endpoint=URL&statistics=TABLE], or the path of a file"
     assert error_of({"store": value}) == f"--store is {value!r}: allowed is {forms}"
+
+
+@pytest.mark.parametrize("value", ["dynamodb://", "dynamodb://x", "dynamodb://a/b"])
+def test_wrong_table(value: str) -> None:
+    """A name that no table can have is refused with what a name may be."""
+    told = error_of({"store": value})
+    assert told.startswith(f"--store is {value!r}: allowed is sqlite:///PATH, dynamodb://TABLE[")
+    assert told.endswith("(the name of a table has 3 to 255 letters, digits, hyphens, underscores and dots)")
 
 
 @pytest.mark.parametrize("value", ["dynamodb://t-status", "dynamodb://t.1?region=eu-west-1&statistics=u"])

@@ -110,8 +110,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 """Room -> the product's other modules that it may import; its own it always may."""
 
-MAY_CATCH_ALL = ("crr_monitor/cli/main.py",)
-"""Files at the edge of the process, where an unknown error becomes a message and an exit status."""
+MAY_CATCH_ALL = ("crr_monitor/cli/main.py", "crr_monitor/lambdas/setup.py")
+"""Files at the edge of the process, where an unknown error becomes a message and an exit status, or CloudFormation's
+answer."""
 
 MAY_READ_ENVIRONMENT = ("crr_monitor/environment.py",)
 SDKS = ("boto3", "botocore")

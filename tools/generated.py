@@ -171,8 +171,9 @@ def _open_name(metric: Metric) -> str:
 
 def notices() -> tuple[Notice, Notice]:
     """A notice as it is sent, and the one that says that it is over, of made-up trouble."""
-    from crr_monitor.core.notices import Told, Trouble, decide, remember  # noqa: PLC0415 - as above
+    from crr_monitor.core.notices import Told, decide, remember  # noqa: PLC0415 - as above
     from crr_monitor.core.times import HOUR_MS, parse_time  # noqa: PLC0415
+    from crr_monitor.core.troubles import Trouble  # noqa: PLC0415
 
     begin, _ = parse_time("2026-11-22T07:04:12.000Z")
     now = begin + HOUR_MS

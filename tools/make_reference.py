@@ -33,6 +33,9 @@ Data goes to standard output, everything else (progress, warnings, errors) to st
 | 2 | wrong usage: an unknown command, option or value |
 | 3 | done, and replication problems were found (only `status`, and `stats --check`) |
 | 130 | interrupted with Ctrl-C |
+
+With `-o csv` values stand as they are, and a key may begin with `=`, `+`, `-` or `@`, which spreadsheets take for a
+formula: import such columns as text, or use `-o json`.
 """
 
 

@@ -37,6 +37,8 @@ DYNAMODB_FORM = f"{DYNAMODB}TABLE[?region=R&endpoint=URL&statistics=TABLE]"
 _TABLE = re.compile(r"dynamodb://([A-Za-z0-9_.-]{3,255})(\?[^#\0]*)?", re.ASCII)
 """Table names: DynamoDB Developer Guide, "Naming rules"."""
 
+_TABLE_MARKS = "hyphens, underscores and dots"
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\ is a drive
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):([0-9]{1,5})", re.ASCII)
@@ -311,6 +313,8 @@ def _parse(setting: Setting, value: object, where: str, *, flag: bool = False) -
         return parsed
     shown = "not one" if setting.kind == "secret" else repr(value)
     message = f"{where} is {shown}: allowed is {setting.allowed}"
+    if setting.kind == "store" and isinstance(value, str) and value.startswith(DYNAMODB):
+        message += f" (the name of a table has 3 to 255 letters, digits, {_TABLE_MARKS})"
     raise ConfigError(message, flag=flag)
 
 

@@ -99,6 +99,7 @@ def test_json_is_one_document() -> None:
         "same_batch_share": 0.75,
         "archive": False,
         "canaries": 0,
+        "denied_reads": "No",
     }
     assert (found["mode"], found["metrics"], found["currency"], found["days"]) == ("Scheduled", "Totals", "USD", 30)
     assert [one["estimate"] for one in found["estimates"]] == SOURCES
@@ -142,6 +143,14 @@ def test_lines_of_json_are_the_estimates() -> None:
     """As NDJSON there is an estimate in a line."""
     lines = printed("--objects-per-day", "5", "-o", "ndjson").splitlines()
     assert [json.loads(line)["estimate"] for line in lines] == [*SOURCES, *OTHERS]
+
+
+def test_reads_at_the_source() -> None:
+    """With ``--denied-reads`` CloudTrail's estimate has the reads, and the other sources' have none."""
+    found = document("--denied-reads", "Objects")
+    lines = {one["estimate"]: [line["what"] for line in one["lines"]] for one in found["estimates"]}
+    assert found["volume"]["denied_reads"] == "Objects"
+    assert [source for source in SOURCES if "data events of reads" in lines[source]] == ["CloudTrail"]
 
 
 def test_options_reach_the_estimate() -> None:

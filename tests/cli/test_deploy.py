@@ -184,6 +184,18 @@ def stacks(sandbox: Sandbox, account: str = HUB) -> list[str]:
 # Deploying ------------------------------------------------------------------------------------------------------------
 
 
+def test_what_set_up_warns_of(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """Of each bucket that is not watched the command warns at its end, before the next command that it names."""
+    del sandbox
+    summary = "9 done, 0 problems, 1 notes, 2 buckets not watched: WARNING: bucket a: x; WARNING: bucket b: y; z"
+    small[templates.HUB] += f'  SetupSummary:\n    Value: "{summary}"\n'
+    _, err = told.run("deploy", "hub", "--region", HOME, "-y")
+    lines = err.splitlines()
+    at = lines.index("crr-monitor: warning: set-up: bucket a: x")
+    assert lines[at + 1] == "crr-monitor: warning: set-up: bucket b: y; z"
+    assert lines[at + 2].startswith("for buckets in other accounts")
+
+
 def test_deploying_a_hub(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
     """The plan, the progress and the agent's command go to stderr, the outputs to stdout, and the code is uploaded."""
     del small
@@ -345,6 +357,22 @@ def test_trails_that_cannot_be_asked(sandbox: Sandbox, small: dict[str, str], to
     assert err.startswith(
         "whether there is room for another trail is not known: cloudtrail:DescribeTrails: AccessDenied"
     )
+
+
+READS = '  DeniedReads:\n    Type: String\n    Default: "No"\n    AllowedValues: ["No", Objects, All]\n'
+WITH_READS = SMALL_HUB.replace("  Seconds:\n", READS + "  Seconds:\n", 1)
+
+
+def test_price_and_room_of_reads(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:
+    """What it costs to log reads at the source, and the room that takes, is told beforehand, once it is asked for."""
+    small[templates.HUB] = WITH_READS
+    deploy = ("deploy", "hub", "--region", HOME, "--dry-run")
+    _, plain = told.run(*deploy, "--parameter", "DeniedReads=No")
+    _, asked = told.run(*deploy, "--parameter", "DeniedReads=Objects")
+    cost = "  reads of S3 Replication in the trail: about $1.00 for each million copies"
+    room = "  room in the stack's own trail: 489 buckets, instead of 493"
+    assert (cost in plain, cost in asked, room in plain, room in asked) == (False, True, False, True)
+    assert stacks(sandbox) == []
 
 
 def test_update_keeps_what_is_not_named(sandbox: Sandbox, small: dict[str, str], told: Told) -> None:

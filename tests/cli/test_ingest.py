@@ -65,10 +65,25 @@ def test_tells_people_on_standard_error(store: Path, tmp_path: Path) -> None:
     told = call(store, "ingest", "--topology", topology(tmp_path), events).stderr.splitlines()
     assert re.fullmatch(r"1 source in \d+\.\d s", told[0])
     assert told[1:] == [
-        "5 messages, 1 events, 1 records changed",
+        "5 messages, 1 event, 1 record changed",
         "ignored 3: GetObject 2, test event 1",
         f"malformed 1: kept with the reasons in {store}.rejects.ndjson",
     ]
+
+
+def test_unreadable_files_in_a_folder_do_not_stop_the_others(store: Path, tmp_path: Path) -> None:
+    """What can be read is stored, what cannot be is told with the reason, and the exit status is 1."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log(folder, cloudtrail())
+    (folder / "gone.json").symlink_to(tmp_path / "none.json")
+    (folder / "round.json").symlink_to(folder / "round.json")
+    result = call(store, "ingest", str(folder))
+    assert result.exit_code == FAILED
+    assert json.loads(result.stdout)["events"] == 1
+    gone, round_, *_ = result.stderr.splitlines()
+    assert gone == f"not read: {folder}/gone.json: no such file or folder; check the path"
+    assert round_.startswith(f"not read: {folder}/round.json: cannot be read (Too many levels of symbolic links)")
 
 
 def test_rejects_are_beside_the_store(store: Path, tmp_path: Path) -> None:
@@ -171,7 +186,13 @@ def old_write() -> dict[str, Any]:
     ("text", "told"),
     [
         ("{", "Input data was truncated"),
-        ('{"bucket": "orders"}', "a topology is a JSON list of buckets, this is an object"),
+        (
+            '{"bucket": "orders"}',
+            (
+                "a topology is a JSON list of buckets, this is an object: write "
+                '[{"account": ..., "region": ..., "bucket": ..., "ReplicationConfiguration": ...}, ...]'
+            ),
+        ),
         ('[{"account": "1"}]', "entry 1: bucket is missing"),
     ],
 )

@@ -20,6 +20,7 @@ from crr_monitor.sources.rejects import RejectError
 from crr_monitor.stores.base import StoreError
 from tests.cli.running import FAILED, INTERRUPTED, OK, USAGE, command, environment, fill, look, run
 from tests.factories import replica, user_write
+from tests.messages import cloudtrail, encoded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +124,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 def test_what_comes_later_says_so(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever asks for a source that is to come learns that this version does not have it."""
     assert main(arguments) == USAGE
-    assert "not available in this version" in capsys.readouterr().err
+    assert "is a store, not a source" in capsys.readouterr().err
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -206,6 +207,48 @@ def test_ctrl_c_during_an_ingest(tmp_path: Path) -> None:
         "what was stored is kept: run the same command again to go on",
         "crr-monitor: interrupted",
     ]
+
+
+@pytest.mark.parametrize("milliseconds", [0, 2, 8, 25])
+def test_ctrl_c_twice_during_an_ingest(milliseconds: int, tmp_path: Path) -> None:
+    """A second Ctrl-C right after the first, while the reading process is ended, is no reason for a traceback."""
+    events, store = tmp_path / "events.ndjson", tmp_path / "a.db"
+    events.write_bytes((encoded(cloudtrail()) + b"\n") * 20_000)
+    links = [tmp_path / f"{number}.ndjson" for number in range(12)]
+    for link in links:
+        link.symlink_to(events)
+    process = subprocess.Popen(
+        command("--store", str(store), "ingest", *map(str, links)),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    with process:
+        deadline = time.monotonic() + 30
+        while not store.with_name("a.db-wal").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        time.sleep(milliseconds / 1_000)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED
+    assert "Traceback" not in told
+
+
+def test_letters_that_the_encoding_lacks(tmp_path: Path) -> None:
+    """A key is written out in escapes where the caller's encoding has no such letters."""
+    store = fill(tmp_path / "a.db", user_write(key="ключ é"))
+    done = subprocess.run(
+        command("--store", str(store), "list"),
+        env=environment(PYTHONIOENCODING="latin-1"),
+        capture_output=True,
+        encoding="latin-1",
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u043a\\u043b\\u044e\\u0447 é" in done.stdout
 
 
 def test_closed_pipe_is_quiet(tmp_path: Path) -> None:
@@ -300,6 +343,17 @@ def test_completion_answers() -> None:
     """Asked by bash, the program names the commands that begin with what was typed."""
     done = run(_CRR_MONITOR_COMPLETE="bash_complete", COMP_WORDS="crr-monitor st", COMP_CWORD="1")
     assert (done.returncode, done.stdout.split()) == (OK, ["plain,status", "plain,stats"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--store da", "ingest da", "ingest --topology da", "serve da", "report --archive da", "simulate --check da"],
+)
+def test_completion_of_files(words: str) -> None:
+    """Where a file or a folder is meant, the shell is told to complete files itself."""
+    count = str(len(words.split()))
+    done = run(_CRR_MONITOR_COMPLETE="bash_complete", COMP_WORDS=f"crr-monitor {words}", COMP_CWORD=count)
+    assert (done.returncode, done.stdout.split()) == (OK, ["file,da"])
 
 
 def test_settings_come_from_the_environment(tmp_path: Path) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
 from crr_monitor.core.archive import all_rows
 from crr_monitor.history.ask import opened
-from tests.cli.running import FAILED, OK, USAGE, asked, call, run
+from tests.cli.running import FAILED, INTERRUPTED, OK, USAGE, asked, call, command, environment, run
 from tests.factories import AT, failed, record_of, replica, user_write
 from tests.history.making import archived
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SQL = "SELECT key, status, lag_seconds, written_at, size FROM copies ORDER BY key"
 
@@ -83,7 +84,6 @@ def test_parquet_goes_to_standard_output(archive: Path, tmp_path: Path) -> None:
         "ATTACH 'stolen.db'",
         "SET enable_external_access = true",
         "INSTALL httpfs",
-        "",
     ],
 )
 def test_nothing_but_one_select_is_run(sql: str, archive: Path) -> None:
@@ -133,6 +133,7 @@ def test_shipped_queries_are_listed_shown_and_run(archive: Path) -> None:
 def test_one_query_at_a_time(archive: Path) -> None:
     """No SQL, or SQL and a name, is wrong usage; so are times in the wrong order."""
     assert call("s", "query", "--archive", str(archive)).exit_code == USAGE
+    assert call("s", "query", "--archive", str(archive), " ").exit_code == USAGE
     assert call("s", "query", "--archive", str(archive), "SELECT 1", "--name", "slowest").exit_code == USAGE
     wrong = ("--since", "2026-11-02T00:00:00Z", "--until", "2026-11-01T00:00:00Z")
     assert call("s", "query", "--archive", str(archive), "--name", "slowest", *wrong).exit_code == USAGE
@@ -180,3 +181,63 @@ def test_a_month_that_has_not_begun_is_refused(archive: Path) -> None:
     result = run("--store", "s", "report", "--archive", str(archive), "--month", "9998-01")
     assert result.returncode == FAILED
     assert result.stderr == "crr-monitor: the month 9998-01 has not begun: name one that has\n"
+
+
+@pytest.mark.parametrize("month", ["2026-13", "2026-1", "march", "9999-12", "1969-12", ""])
+def test_what_is_no_month_is_wrong_usage(month: str, archive: Path) -> None:
+    """A month that is written in another way is a wrong value of an option, and the option is named."""
+    result = call("s", "report", "--archive", str(archive), "--month", month)
+    assert result.exit_code == USAGE
+    assert f"Invalid value for '--month': {month!r} is " in result.stderr
+
+
+@pytest.mark.parametrize("command", [("query", SQL), ("report", "--month", "2026-11")], ids=["query", "report"])
+def test_what_is_no_size_is_wrong_usage(command: tuple[str, ...], archive: Path) -> None:
+    """A size without a unit, or none at all, is a wrong value, and the option is named."""
+    for size in ("lots", "512", "-1GB"):
+        result = call("s", *command, "--archive", str(archive), "--memory", size)
+        assert result.exit_code == USAGE
+        assert f"Invalid value for '--memory': {size!r} is no size" in result.stderr
+    assert call("s", *command, "--archive", str(archive), "--memory", "0.5GiB").exit_code == OK
+
+
+def test_a_time_beside_sql_is_not_ignored(archive: Path) -> None:
+    """``--since`` is for the shipped queries: with SQL of one's own it is wrong usage, and not an answer about all."""
+    result = call("s", "query", "--archive", str(archive), SQL, "--since", "1d")
+    assert result.exit_code == USAGE
+    assert "--since and --until go with --name" in result.stderr
+
+
+IN_ONE_TASK = "SELECT max(hash(a.range, b.range)) AS n FROM range(10000000) AS a, range(100000) AS b"
+IN_MANY_TASKS = "SELECT sum(range) AS n FROM range(1000000000000)"
+"""Hours of work for DuckDB, in which it looks for signals hardly ever, or often."""
+
+
+def _at_work(process: subprocess.Popen[str]) -> bool:
+    """Whether it has computed for so long that it can only be in the query."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") >= STARTED_SECONDS
+
+
+STARTED_SECONDS = 2.0
+"""Of processor time; starting takes less than half a second of it."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells how long a process has computed")
+@pytest.mark.parametrize("sql", [IN_ONE_TASK, IN_MANY_TASKS], ids=["in one task", "in many tasks"])
+def test_interrupted_in_a_long_query(archive: Path, sql: str) -> None:
+    """Ctrl-C while DuckDB computes ends it at once: status 130, one line, no traceback, nothing on standard output."""
+    arguments = command("query", "--archive", str(archive), sql)
+    with subprocess.Popen(
+        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        end = time.monotonic() + 60
+        while process.poll() is None and not _at_work(process) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        try:
+            output, error = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, output, error) == (INTERRUPTED, "", "\ncrr-monitor: interrupted\n")

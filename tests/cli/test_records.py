@@ -103,6 +103,8 @@ def test_list_json_is_an_array_of_any_length(store: Path) -> None:
         (["--since", "2026-11-22T07:01:00Z"], ["a/done", "b/pending"]),
         (["--until", "2026-11-22T07:01:00Z"], ["a/failed"]),
         (["--since", "59m"], ["a/done", "b/pending"]),
+        (["--since", "2026-11-22"], ["a/done", "b/pending", "a/failed"]),
+        (["--until", "2026-11-22"], []),
         (["--until", "1h"], []),
         (["--since", "7d", "--until", "0s"], ["a/done", "b/pending", "a/failed"]),
         (["--limit", "2"], ["a/done", "b/pending"]),
@@ -131,7 +133,9 @@ def test_list_says_what_it_leaves_out(form: str, arguments: list[str], told: str
     assert call(several(store), "list", *arguments, "-o", form).stderr == told
 
 
-@pytest.mark.parametrize("time", ["yesterday", "2026-11-22T07:00:00", "7", "7y", "-1h", "1969-12-31T00:00:00Z", ""])
+@pytest.mark.parametrize(
+    "time", ["yesterday", "2026-11-22T07:00:00", "7", "7y", "-1h", "1969-12-31T00:00:00Z", "2026-13-01", "20261122", ""]
+)
 def test_list_refuses_what_is_no_time(time: str, store: Path) -> None:
     """A time without zone, unit or sense is wrong usage."""
     result = call(several(store), "list", "--since", time)
@@ -408,6 +412,25 @@ def test_status_refuses_what_is_no_object(name: str, store: Path) -> None:
 def test_status_refuses_what_is_no_utf8(store: Path) -> None:
     """A key that is not valid UTF-8 cannot be, and is refused as wrong usage."""
     assert call(fill(store, user_write()), "status", f"s3://{SOURCE}/\udcff").exit_code == USAGE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status", f"s3://{SOURCE}/a", "--version-id"), ("list", "--prefix"), ("retry", "--prefix")],
+    ids=["status", "list", "retry"],
+)
+def test_what_is_compared_with_keys_is_utf8(arguments: tuple[str, ...], store: Path) -> None:
+    """A prefix or a version id that is not valid UTF-8 is wrong usage, and the option is named."""
+    result = call(fill(store, user_write()), *arguments, "\udcff")
+    assert result.exit_code == USAGE
+    assert f"Invalid value for '{arguments[-1]}': '\\udcff' is not valid UTF-8" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "retry", "stats"])
+def test_a_time_that_ends_before_it_begins(command: str, store: Path) -> None:
+    """``--since`` after ``--until`` is wrong usage, not an empty answer."""
+    result = call(fill(store, user_write()), command, "--since", "1h", "--until", "2h")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (USAGE, "Error: --since is not before --until")
 
 
 def test_live_store_ages_by_the_clock(tmp_path: Path) -> None:

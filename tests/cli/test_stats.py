@@ -9,6 +9,8 @@ import pytest
 
 from crr_monitor.core.times import HOUR_MS, MINUTE_MS
 from crr_monitor.core.topology import Topology
+from crr_monitor.stores.base import system_clock
+from crr_monitor.stores.sqlite import SqliteStore
 from tests.cli.running import FAILED, NEWEST, OK, PROBLEMS, USAGE, asked, call, fill, look, objects, rows, run
 from tests.factories import (
     AT,
@@ -263,12 +265,40 @@ def test_empty_window(store: Path) -> None:
     assert result.stderr == "nothing was written in that time that is known; try a longer --window, or --since\n"
 
 
+def test_table_on_a_terminal_that_is_too_narrow(store: Path) -> None:
+    """Where there is no room for every column, all of them are written as into a pipe: no pair loses its name."""
+    seen = look("--store", str(trouble(store)), "stats", columns=60)
+    assert "\nPAIR " in seen.replace("\r", "")
+    assert f"\n{SOURCE} -> {REPLICA} " in seen.replace("\r", "")
+
+
 @pytest.mark.parametrize("columns", [80, 160])
 def test_table_fits_the_terminal(columns: int, store: Path) -> None:
     """On a terminal no line is wider than it, and each pair's share is to be seen."""
     seen = look("--store", str(trouble(store)), "stats", columns=columns).replace("\x1b[1m", "").replace("\x1b[0m", "")
     assert max(len(line) for line in seen.splitlines()) <= columns
     assert ("80.00%" in seen, "P90" in seen) == (True, columns == 160)
+
+
+def test_heard_within(store: Path) -> None:
+    """With an event newer than that the status is that of ``--check``; else it is 1, after the same figures."""
+    now = system_clock()
+    fill(store, user_write(at=now), replica(at=now + 1_000), newest=now)
+    assert asked(store, "stats", "--check", "--heard-within", "1h") != ""
+    silent = fill(store.parent / "silent.db", user_write(), replica(), newest=NEWEST)
+    result = call(silent, "stats", "--as-of", "2026-11-22T08:00:00Z", "--check", "--heard-within", "1ms")
+    assert result.exit_code == FAILED
+    assert "completed" in result.stdout.lower()
+    assert str(result.exception) == (
+        "the newest event is of 2026-11-22 08:00:00 UTC, and --heard-within is 1ms: see whether events still arrive"
+        " here, and whether anything was written at all"
+    )
+
+
+def test_heard_within_of_an_empty_store(store: Path) -> None:
+    """Where no event was ever heard the silence is told, too."""
+    SqliteStore(store).close()
+    assert str(call(store, "stats", "--heard-within", "1h").exception).startswith("no event was ever heard, and")
 
 
 def test_check_tells_a_broken_monitor_from_broken_replication(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from crr_monitor.history.layout import Folder
 from crr_monitor.serve.archive import NOTE, Watchlog
 from crr_monitor.serve.state import SourceState, State
 from crr_monitor.stores.sqlite import SqliteStore
-from tests.cli.running import FAILED, OK, call, run
-from tests.factories import AT, ONE_WAY, REPLICA
+from tests.cli.running import FAILED, OK, call, fill, run
+from tests.factories import AT, ONE_WAY, REPLICA, replica, user_write
 from tests.history.making import asked
 from tests.messages import encoded, notification, replication_notification
 from tests.serve.running import Server, token_file
@@ -59,6 +59,16 @@ def test_the_end_writes_what_waits(tmp_path: Path) -> None:
     assert keys(tmp_path) == ["a"]
     assert {line["source"] for line in watched(tmp_path)} == {"HTTP", str(tmp_path / "archive")}
     assert {(line["kind"], line["state"]) for line in watched(tmp_path)} == {("live", "watched")}
+
+
+def test_what_had_settled_before_there_was_an_archive_comes_into_it(tmp_path: Path) -> None:
+    """A store that was filled before gets an archive: while it serves, what it has is written without more ado."""
+    fill(tmp_path / "store.db", user_write(key="before"), replica(key="before"))
+    with Server(tmp_path, *prepared(tmp_path)) as server:
+        wait_for(lambda: any((tmp_path / "archive").glob("day=*/hour=*/*.parquet")))
+        send(server, "after")
+        assert server.stop() == 0
+    assert keys(tmp_path) == ["after", "before"]
 
 
 def test_what_waited_when_it_was_killed_is_written_after_the_next_start(tmp_path: Path) -> None:

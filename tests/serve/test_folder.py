@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import os
+import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from crr_monitor.stores.base import Counts
+import pytest
+
+from crr_monitor.process.reading import READ_BYTES
+from crr_monitor.serve.folder import FolderReader
+from crr_monitor.serve.state import State
+from crr_monitor.serve.writer import Writer
+from crr_monitor.sources.rejects import RejectFile
+from crr_monitor.stores.base import Counts, StoreError
 from crr_monitor.stores.sqlite import SqliteStore
 from tests.messages import encoded, notification
 from tests.serve.running import Server
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def line(number: int) -> bytes:
@@ -96,6 +102,26 @@ def test_folder_that_goes_and_comes(tmp_path: Path) -> None:
         assert server.lines[1:] == [f"{problem} (it is tried again)", f"{logs}: can be read again"]
 
 
+def test_what_is_no_log_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A name that is no UTF-8 is told, a pipe is passed over; the other files are read, and the end comes at once."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    bad = Path(os.fsdecode(os.fsencode(logs) + b"/caf\xe9.json"))
+    with Server(tmp_path, str(logs)) as server:
+        wait_for_ready(server, ready=True)
+        bad.write_bytes(line(1))
+        os.mkfifo(logs / "pipe.json")
+        wait_for_ready(server, ready=False)
+        problem = f"{logs}/caf\\udce9.json: the name is not valid UTF-8; rename it"
+        assert server.get("/readyz").json["checks"][1]["problem"] == problem
+        (logs / "z.json").write_bytes(line(2))
+        wait_for_events(server, 1)
+        bad.rename(logs / "a.json")
+        wait_for_events(server, 2)
+        wait_for_ready(server, ready=True)
+        assert server.stop() == 0
+
+
 def wait_for_ready(server: Server, *, ready: bool) -> None:
     """Come back once it is ready, or is not."""
     end = time.monotonic() + 20
@@ -112,3 +138,79 @@ def test_own_files_are_no_logs(tmp_path: Path) -> None:
         time.sleep(2.5)  # two more looks
         monitor = server.get("/api/monitor").json
     assert (monitor["messages"], monitor["malformed"]) == (2, 1)
+
+
+class Reading:
+    """A folder that is read into a store within this process; ``refusals`` of its changes fail first."""
+
+    def __init__(self, folder: Path, refusals: int = 0) -> None:
+        self.left = refusals
+        self.state = State(0, "test")
+        self.taken = Counts()
+        self._writer = Writer(
+            lambda: SqliteStore(folder / "store.db", step=self._step), RejectFile(folder / "rejects"), self.state
+        )
+        self._writer.start()
+        self._reader = FolderReader(str(folder / "logs"), [], self._writer)
+
+    def _step(self, name: str) -> None:
+        if name == "commit" and self.left:
+            self.left -= 1
+            message = "no room"
+            raise StoreError(message)
+
+    def look(self) -> None:
+        """One look."""
+        self._reader.look(threading.Event(), self.taken.add)
+
+    def stop(self) -> None:
+        """Close the store."""
+        self._writer.stop()
+
+
+def small_files(folder: Path, count: int) -> None:
+    """So many files with one message each."""
+    (folder / "logs").mkdir()
+    for number in range(count):
+        (folder / "logs" / f"{number:04}.json").write_bytes(line(number))
+
+
+def test_small_files_share_writes_to_the_disk(tmp_path: Path) -> None:
+    """Hundreds of small files are all stored, each with its position, in far fewer transactions than files."""
+    small_files(tmp_path, 300)
+    reading = Reading(tmp_path)
+    reading.look()
+    batches = reading.state.batches
+    reading.look()
+    reading.stop()
+    assert reading.taken == Counts(300, 300)
+    assert (batches < 30, reading.state.batches) == (True, batches)
+    store = SqliteStore(tmp_path / "store.db")
+    positions = [store.position(str(path)) for path in (tmp_path / "logs").iterdir()]
+    assert [position.done for position in positions if position is not None] == [True] * 300
+    assert store.counts() == Counts(300, 300)
+    store.close()
+
+
+def test_files_of_a_group_that_was_not_stored_are_read_again(tmp_path: Path) -> None:
+    """Where a transaction fails nothing of its files counts as read, and the next look reads them, each once."""
+    small_files(tmp_path, 50)
+    reading = Reading(tmp_path, refusals=1)
+    with pytest.raises(StoreError, match="no room"):
+        reading.look()
+    reading.look()
+    reading.stop()
+    assert counts(tmp_path) == Counts(50, 50)
+
+
+def test_a_long_file_is_never_ahead_of_what_is_stored(tmp_path: Path) -> None:
+    """Of a file in several parts, a part that was not stored is followed by none until it was read again."""
+    (tmp_path / "logs").mkdir()
+    many = 3 * READ_BYTES // len(line(0))
+    (tmp_path / "logs" / "a.ndjson").write_bytes(b"".join(map(line, range(many))))
+    reading = Reading(tmp_path, refusals=1)
+    with pytest.raises(StoreError, match="no room"):
+        reading.look()
+    reading.look()
+    reading.stop()
+    assert counts(tmp_path) == Counts(many, many)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
-from crr_monitor.core.times import MINUTE_MS, format_time
+from crr_monitor.core.times import HOUR_MS, MINUTE_MS, format_time
+from crr_monitor.core.topology import Topology
 from crr_monitor.stores.base import Batch, system_clock
 from crr_monitor.stores.sqlite import SqliteStore
-from tests.cli.running import NEWEST, asked, fill, objects
-from tests.factories import KEY, ONE_WAY, failed, merged_by_version, replica, user_write
+from tests.cli.running import asked, objects
+from tests.factories import KEY, ONE_WAY, config, failed, merged_by_version, replica, rule, user_write
 from tests.serve.running import TOKEN, Reply, Server, token_file
 
 if TYPE_CHECKING:
@@ -136,6 +139,68 @@ def test_metrics(server: Server) -> None:
     assert 'crr_monitor_pending_objects{destination="orders-dr",source="orders"} 1.0' in lines
     assert 'crr_monitor_queue_depth{queue="webhook"} 0.0' in lines
     assert lines[-1] == "# EOF"
+
+
+def test_requests_are_counted_by_answer(tmp_path: Path) -> None:
+    """``/metrics`` counts requests with messages by status code, also one that is refused before its body is sent."""
+    fill_live(tmp_path / "store.db")
+    with Server(tmp_path, "--token-file", str(token_file(tmp_path))) as running:
+        assert counted(running) == {"200": 0}
+        statuses = [running.post(b"{}").status, running.post(b"").status, running.post(b"{}", token=None).status]
+        assert statuses == [200, 400, 401]
+        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as asking:
+            head = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+            asking.sendall(head.encode())
+            assert asking.recv(65_536).startswith(b"HTTP/1.1 401 ")
+        assert counted(running) == {"200": 1, "400": 1, "401": 2}
+
+
+def counted(running: Server) -> dict[str, float]:
+    """The requests that ``/metrics`` tells of, by status code."""
+    text = running.get("/metrics").body.decode()
+    found = re.findall(r'^crr_monitor_http_requests_total\{code="(\d+)"\} (\S+)$', text, re.MULTILINE)
+    return {code: float(count) for code, count in found}
+
+
+def test_page_of_what_is_not_known(tmp_path: Path) -> None:
+    """Without any replica there is no lag, with two rules no rule's name, and a replica may be all that is known."""
+    at = system_clock() - 30 * MINUTE_MS
+    topology = Topology((config(rule(), rule(rule_id="two", prefix="b/", priority=2)),))
+    store = SqliteStore(tmp_path / "store.db")
+    store.learn([(each, True) for each in topology.configs])
+    events = [user_write(at=at), user_write(key="b/1", version_id="v2", at=at)]
+    store.apply(Batch(evidence=merged_by_version(events, topology), newest_event=at))
+    stray = [replica(bucket="elsewhere", version_id="v3", at=at)]
+    store.apply(Batch(evidence=merged_by_version(stray, topology), newest_event=at))
+    store.close()
+    with Server(tmp_path) as running:
+        reply = running.get("/")
+        groups = running.get("/api/stats").json["groups"]
+    assert reply.status == 200
+    assert "2 overdue" in reply.body.decode()
+    assert "(not known)" in reply.body.decode()
+    assert [(group.get("source", "absent"), "rule_id" in group, group["lag_seconds"]) for group in groups] == [
+        ("absent", False, {}),
+        ("orders", False, {}),
+    ]
+
+
+def test_page_is_not_well_while_older_copies_are_overdue(tmp_path: Path) -> None:
+    """What was written before the window is not in its figures, but the page does not call that quiet or well."""
+    at = system_clock() - 48 * HOUR_MS
+    store = SqliteStore(tmp_path / "store.db")
+    store.learn([(each, True) for each in ONE_WAY.configs])
+    new = [user_write(at=system_clock(), version_id="v2"), replica(at=system_clock(), version_id="v2")]
+    for events in ([user_write(at=at)], new):
+        store.apply(Batch(evidence=merged_by_version(events, ONE_WAY), newest_event=system_clock()))
+    store.close()
+    with Server(tmp_path) as running:
+        page = running.get("/").body.decode()
+        longer = running.get("/?window=7d").body.decode()
+    assert "Copies of earlier versions failed, or are overdue" in page
+    assert "<title>Trouble - CRR Monitor</title>" in page
+    assert "1 overdue" in longer
+    assert "earlier versions" not in longer
 
 
 class _Page(HTMLParser):
@@ -266,8 +331,15 @@ def test_page_of_an_empty_store(tmp_path: Path) -> None:
     assert "No replication rules are known." in text
 
 
-def test_replay_of_old_logs_is_seen_by_its_own_clock(tmp_path: Path) -> None:
-    """A store of old logs is shown as of its newest event, so that its backlog does not age."""
-    fill(tmp_path / "store.db", user_write())
+def test_ages_go_on_after_events_that_came_late(tmp_path: Path) -> None:
+    """Where the newest event came late, as after an outage, the monitor's clock is now all the same: backlog ages."""
+    at = system_clock() - 3 * HOUR_MS
+    store = SqliteStore(tmp_path / "store.db")
+    store.learn([(each, True) for each in ONE_WAY.configs])
+    store.apply(Batch(evidence=merged_by_version([user_write(at=at)], ONE_WAY), newest_event=at))
+    store.close()
     with Server(tmp_path) as server:
-        assert server.get("/api/stats").json["as_of"] == format_time(NEWEST)
+        before = system_clock()
+        body = server.get("/api/stats").json
+        assert format_time(before) <= body["as_of"] <= format_time(system_clock())
+        assert body["groups"][0]["oldest_pending_seconds"] >= 3 * 3_600

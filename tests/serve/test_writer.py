@@ -39,21 +39,27 @@ def message(key: str = "a") -> bytes:
 
 
 def test_store_that_refuses(tmp_path: Path) -> None:
-    """While the store refuses, everybody in the group hears why; when it takes again, all goes on."""
+    """While the store refuses, everybody in the group hears why, and the log once; then all goes on."""
     store, state = _Broken(), State(0, "0")
-    writer = Writer(lambda: store, RejectFile(tmp_path / "rejects"), state)
+    said: list[str] = []
+    writer = Writer(lambda: store, RejectFile(tmp_path / "rejects"), state, said.append)
     writer.start()
-    first = Texts("q", [message()])
-    writer.submit(first)
-    with pytest.raises(StoreError, match="the disk is full"):
-        first.wait()
-    assert (state.store_problem, state.store_failures, state.events) == ("the disk is full: free some space", 1, 0)
+    for _ in range(2):
+        first = Texts("q", [message()])
+        writer.submit(first)
+        with pytest.raises(StoreError, match="the disk is full"):
+            first.wait()
+    assert (state.store_problem, state.store_failures, state.events) == ("the disk is full: free some space", 2, 0)
     store.full = False
     second = Texts("q", [message()])
     writer.submit(second)
     assert second.wait() == Counts(1, 1)
     assert (state.store_problem, state.events) == (None, 1)
     writer.stop()
+    assert said == [
+        "not stored: the disk is full: free some space (senders are told, and files are read again)",
+        "it can be stored again",
+    ]
 
 
 def test_reject_file_that_cannot_be_written(tmp_path: Path) -> None:

@@ -31,10 +31,15 @@ if TYPE_CHECKING:
     from crr_monitor.config import Config
     from crr_monitor.core.topology import BucketConfig
     from crr_monitor.history.backfill import Done
+    from crr_monitor.sources.base import SourceError
 
 
-def found_logs(sources: Sequence[str], reach: Reach, exclude: Collection[str] = ()) -> list[Found]:
+def found_logs(
+    sources: Sequence[str], reach: Reach, exclude: Collection[str], tell: Callable[[SourceError], None]
+) -> list[Found]:
     """Everything that the arguments name, each once, with its size: files, folders, ``s3://`` prefixes.
+
+    What lies in a folder and cannot be read is given to ``tell``, and passed over.
 
     Raises:
         SourceError: one of them cannot be read or listed.
@@ -45,7 +50,7 @@ def found_logs(sources: Sequence[str], reach: Reach, exclude: Collection[str] = 
         raise CommandError(message)
     found: dict[str, Found] = {}
     local = [source for source in sources if not source.startswith(SCHEME)]
-    for file in open_sources(local, exclude):
+    for file in open_sources(local, exclude, tell):
         found[file.name] = Found(file.name, file.size or 0, file.fingerprint or "")
     client = reach.client() if len(local) < len(sources) else None
     for source in sources:
@@ -69,14 +74,15 @@ def archive_only(
     config: Config,
     learned: Sequence[tuple[BucketConfig, bool]],
     options: Backfill,
+    tell: Callable[[SourceError], None],
 ) -> Done:
-    """Do it, and print the line of JSON."""
+    """Do it, and print the line of JSON; ``tell`` is given what lies in a folder and cannot be read."""
     archive = options.archive
     if archive is None or archive == NO_ARCHIVE:
         message = "--archive-only needs --archive FOLDER (or s3://bucket/prefix)"
         raise click.UsageError(message)
     began = time.monotonic()
-    logs = found_logs(sources, options.reach, [str(config.rejects)])
+    logs = found_logs(sources, options.reach, [str(config.rejects)], tell)
     plan = make_plan(logs, _topology(config, learned), archive, options.reach)
     with _progress(wanted=options.progress) as show:
         try:
@@ -109,7 +115,7 @@ def _topology(config: Config, learned: Sequence[tuple[BucketConfig, bool]]) -> T
     """What the file says, on top of what the store knows, where there is one."""
     known = Topology()
     if isinstance(config.store, str) or config.store.exists():
-        with opened(config) as store:
+        with opened(config, reading=True) as store:
             known = store.topology()
     topology = known.learn(learned, system_clock()) if learned else known
     if not topology:

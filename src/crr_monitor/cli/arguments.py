@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from crr_monitor.core.times import BadTimeError, parse_duration, parse_time
+from crr_monitor.core.times import BadTimeError, parse_duration, parse_moment, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
 _EARLIEST = 0
 _LATEST = parse_time("9999-12-30T00:00:00Z")[0]
-_SCHEMES_TO_COME = ("dynamodb",)
+_STORES = ("dynamodb://", "sqlite://")
 
 
 class DurationType(click.ParamType[int]):
@@ -45,7 +47,7 @@ class Moment:
 
 
 class MomentType(click.ParamType[Moment]):
-    """An instant: RFC 3339, or a length of time ago."""
+    """An instant: RFC 3339, a date (midnight in UTC), or a length of time ago."""
 
     name = "time"
 
@@ -57,12 +59,50 @@ class MomentType(click.ParamType[Moment]):
         if ago is not None:
             return Moment(ago, ago=True)
         try:
-            at = parse_time(value)[0]
+            at = parse_moment(value)
         except BadTimeError as error:
-            self.fail(f"{error}; write 2026-11-22T07:00:00Z, or how long ago, as in 90m, 24h, 7d", param, ctx)
+            self.fail(f"{error}; write 2026-11-22T07:00:00Z, 2026-11-22, or how long ago: 90m, 24h, 7d", param, ctx)
         if not _EARLIEST <= at <= _LATEST:
-            self.fail(f"{value!r} is not between the years 1970 and 9999", param, ctx)
+            self.fail(f"{value!r} is not between 1970-01-01 and 9999-12-30", param, ctx)
         return Moment(at)
+
+
+def moments(since: Moment | None, until: Moment | None, as_of: int) -> tuple[int | None, int | None]:
+    """Begin and end of the time that was asked for; milliseconds since the epoch.
+
+    Raises:
+        UsageError: it ends before it begins.
+    """
+    begin = None if since is None else since.at(as_of)
+    end = None if until is None else until.at(as_of)
+    if begin is not None and end is not None and begin >= end:
+        message = "--since is not before --until"
+        raise click.UsageError(message)
+    return begin, end
+
+
+class TextType(click.ParamType[str]):
+    """What is compared with keys and version ids: both are UTF-8."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it."""
+        if not _is_unicode(value):
+            self.fail(f"{value!r} is not valid UTF-8, and every key and version id is", param, ctx)
+        return value
+
+
+class SizeType(click.ParamType[str]):
+    """How much memory, as DuckDB understands it."""
+
+    name = "size"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it."""
+        if _SIZE.fullmatch(value) is None:
+            self.fail(f"{value!r} is no size: write a number and KB, MB or GB, as in 512MB", param, ctx)
+        return value
 
 
 @dataclass(frozen=True)
@@ -104,12 +144,13 @@ def _is_unicode(text: str) -> bool:
 MOMENT = MomentType()
 DURATION = DurationType()
 OBJECT = ObjectType()
+SIZE = SizeType()
+TEXT = TextType()
 
 
-def refuse_planned(values: Iterable[str]) -> None:
-    """End with a usage error where a source is of a kind that later versions read."""
+def refuse_stores(values: Iterable[str]) -> None:
+    """End with a usage error where a store is named as a source."""
     for value in values:
-        scheme = value.partition("://")[0].lower()
-        if "://" in value and scheme in _SCHEMES_TO_COME:
-            message = f"{value}: {scheme}:// is not available in this version; name a file, a folder, or - for stdin"
+        if value.lower().startswith(_STORES):
+            message = f"{value}: is a store, not a source; name it with --store"
             raise click.UsageError(message)

@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crr_monitor.cli.output import Form, View, output_option, print_document
-from crr_monitor.cli.session import CommandError, example
+from crr_monitor.cli.session import PLACE, CommandError, example
 from crr_monitor.cli.tables import Column, Row, paragraph, show
-from crr_monitor.cost.calls import METRICS, MODES, SOURCES, Metrics, Mode, Source, Volume, VolumeError
+from crr_monitor.cost.calls import (
+    DENIED_READS,
+    METRICS,
+    MODES,
+    SOURCES,
+    DeniedReads,
+    Metrics,
+    Mode,
+    Source,
+    Volume,
+    VolumeError,
+)
 from crr_monitor.cost.estimate import SERVICES, Estimate, compared, estimate
 from crr_monitor.cost.prices import REGION, UNDATED, PriceError, PriceList, parse_prices
 
@@ -78,8 +89,17 @@ _SHARE = _ShareType()
     "--metrics", type=click.Choice(METRICS), default="Totals", show_default=True, help="Detail of CloudWatch metrics."
 )
 @click.option("--canaries", type=click.INT, default=0, metavar="N", help="Pairs with a canary. Default: none.")
+@click.option(
+    "--denied-reads",
+    type=click.Choice(DENIED_READS),
+    default="No",
+    show_default=True,
+    help="Which reads of S3 at the source the trail logs, with CloudTrail.",
+)
 @click.option("--archive", is_flag=True, help="With the archive through Firehose.")
-@click.option("--prices", "prices_file", metavar="FILE", help="Prices in TOML that override the list prices.")
+@click.option(
+    "--prices", "prices_file", type=PLACE, metavar="FILE", help="Prices in TOML that override the list prices."
+)
 @click.option("--show-prices", is_flag=True, help="Print the prices as such a file, and nothing else.")
 @output_option
 def command(  # noqa: PLR0913 - one for each option
@@ -96,6 +116,7 @@ def command(  # noqa: PLR0913 - one for each option
     same_batch_share: Decimal | None,
     metrics: Metrics,
     canaries: int,
+    denied_reads: DeniedReads,
     archive: bool,
     prices_file: str | None,
     show_prices: bool,
@@ -126,6 +147,7 @@ def command(  # noqa: PLR0913 - one for each option
             metrics=metrics,
             archive=archive,
             canaries=canaries,
+            denied_reads=denied_reads,
         )
     except VolumeError as error:
         message = f"--{error.name.replace('_', '-')} is {error.problem}"
@@ -179,6 +201,7 @@ def _document(
             "same_batch_share": float(volume.same_batch(mode)),
             "archive": volume.archive,
             "canaries": volume.canaries,
+            "denied_reads": volume.denied_reads,
         },
         "mode": mode,
         "metrics": volume.metrics,

@@ -8,15 +8,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from crr_monitor import templates
 from crr_monitor.aws.artifacts import Bucket, bucket_name, reading, template_key
 from crr_monitor.aws.parameters import CODE, ParameterError, check, declared, missing
+from crr_monitor.aws.patterns import READS
 from crr_monitor.aws.regional import read_trails
-from crr_monitor.aws.selectors import room_for_trail
+from crr_monitor.aws.selectors import MAX_ARNS, most_arns, room_for_trail
 from crr_monitor.aws.sessions import AwsError
 from crr_monitor.aws.stacks import Stacks, can_be_sent
+from crr_monitor.aws.words import DeniedReads
 from crr_monitor.cli.access import NEEDS_AWS, Access, Target, aws_options, confirm, connect, explained
 from crr_monitor.cli.output import Form, View, output_option
 from crr_monitor.cli.session import PROGRAM, CommandError, example, say, warn
@@ -37,6 +39,9 @@ HUB_TELLS = ("HubAccount", "HubToken", "HubBusArn", "HubRoleArns", "EventSource"
 
 CANARIES = "CanaryPairs"
 """The hub's parameter that names pairs with a canary."""
+
+DENIED_READS = "DeniedReads"
+"""The parameter of both that says which reads at the source a trail logs."""
 
 ORGANIZATION = "AgentOrganization"
 """The hub's parameter that lets in a whole organization."""
@@ -236,6 +241,16 @@ def _show_plan(access: Access, wish: _Wish, proposal: ChangeSet, new_bucket: str
         from crr_monitor.cost.canary import cost_told  # noqa: PLC0415 - few deployments have canaries
 
         say(cost_told(wish.given[CANARIES], wish.given.get("EventSource", "")))
+    _show_reads(convert(wish.given.get(DENIED_READS, "No"), DeniedReads))
+
+
+def _show_reads(detail: DeniedReads) -> None:
+    """What it costs that reads are logged, and what it takes of the trail's room, before it is done."""
+    if detail != "No":
+        from crr_monitor.cost.denied_reads import reads_told  # noqa: PLC0415 - few deployments ask for reads
+
+        say(reads_told(detail))
+        say(f"  room in the stack's own trail: {most_arns(READS[detail])} buckets, instead of {MAX_ARNS}")
 
 
 def _organization(wish: _Wish, before: Existing | None) -> str:
@@ -270,7 +285,9 @@ def tell(event: Event) -> None:
 
 
 def _tell_next(access: Access, wish: _Wish, stack: Existing) -> None:
-    """The command with which one goes on."""
+    """The command with which one goes on, after what set-up has warned of."""
+    for each in stack.outputs.get("SetupSummary", "").split("WARNING: ")[1:]:
+        warn(f"set-up: {each.removesuffix('; ')}")
     own = [*wish.target.arguments(), "--region", access.region]
     if wish.kind == "agent":
         say("next, look at the replication rules of this account:")

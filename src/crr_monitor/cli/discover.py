@@ -93,7 +93,7 @@ def plan(access: Access, stack_name: str, event_source: EventSource | None, lear
     situation, _ = look_with_old_source(access.sessions, stack, record, found, known)
     steps = _steps(situation.actions, situation.changes, changes_buckets=settings[1])
     restored = [Step("restore", "bucket", "", each, "set-up had changed its settings") for each in situation.restore]
-    return Proposal((*steps, *restored), situation.problems, situation.notes)
+    return Proposal((*steps, *restored), (*situation.problems, *situation.blocked), situation.notes)
 
 
 def _first_plan(access: Access, stack: Stack, found: Discovery, known: Known) -> Proposal:

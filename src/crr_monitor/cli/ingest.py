@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crr_monitor.cli.access import aws_options
-from crr_monitor.cli.arguments import refuse_planned
+from crr_monitor.cli.arguments import refuse_stores
 from crr_monitor.cli.draining import drain_queues, split_queues
 from crr_monitor.cli.feeding import archive_of, feeding
 from crr_monitor.cli.opening import configure, opened, read_topology
 from crr_monitor.cli.output import print_line
-from crr_monitor.cli.session import Session, escape, example, pass_session, say, warn
+from crr_monitor.cli.session import PLACE, Session, escape, example, pass_session, say, warn
+from crr_monitor.cli.words import number_of
 from crr_monitor.core.times import format_time
 from crr_monitor.history.s3 import Reach
 from crr_monitor.process.ingest import Ingest, Totals
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from crr_monitor.aws.queue import Queue
     from crr_monitor.config import Config
     from crr_monitor.core.topology import BucketConfig
+    from crr_monitor.sources.base import SourceError
     from crr_monitor.sources.files import Resumable
     from crr_monitor.stores.base import Store
 
@@ -37,15 +39,15 @@ SHOWN_KINDS = 8
 
 
 @click.command("ingest", epilog=example("crr-monitor ingest --topology topology.json AWSLogs/"))
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--topology", metavar="FILE", help="Learn the replication rules in this file first.")
-@click.option("--rejects", metavar="FILE", help="Where malformed messages go. Default: beside the store.")
+@click.argument("sources", type=PLACE, metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--topology", type=PLACE, metavar="FILE", help="Learn the replication rules in this file first.")
+@click.option("--rejects", type=PLACE, metavar="FILE", help="Where malformed messages go. Default: beside the store.")
 @click.option("--again", is_flag=True, help="Read files once more that were read before; that counts nothing twice.")
 @click.option("--strict", is_flag=True, help="End with exit status 1 if a message was malformed.")
 @click.option("--no-progress", is_flag=True, help="Show no progress bar on a terminal.")
-@click.option("--archive", metavar="FOLDER", help="Archive what settles: a folder, or s3://bucket/prefix.")
+@click.option("--archive", type=PLACE, metavar="FOLDER", help="Archive what settles: a folder, or s3://bucket/prefix.")
 @click.option("--archive-only", is_flag=True, help="Past the store: logs straight into the archive.")
-@click.option("--work", metavar="FOLDER", help="Where --archive-only keeps what is unfinished.")
+@click.option("--work", type=PLACE, metavar="FOLDER", help="Where --archive-only keeps what is unfinished.")
 @click.option("--processes", type=click.IntRange(1, 256), help="So many processes for --archive-only.")
 @aws_options
 @click.pass_context
@@ -85,8 +87,9 @@ def command(  # noqa: PLR0913 - one for each option
         from crr_monitor.cli import archiving  # noqa: PLC0415 - pools of processes take their time to load
 
         options = archiving.Backfill(config.archive, reach, work, processes, progress=not no_progress)
-        done = archiving.archive_only(sources, config, learned, options)
-        context.exit(1 if strict and done.counts.malformed else 0)
+        unread = Unread()
+        done = archiving.archive_only(sources, config, learned, options, unread.tell)
+        context.exit(1 if unread.count or (strict and done.counts.malformed) else 0)
     source = split_queues(sources, reach)
     _into_store(context, config, source, learned, reach, again=again, strict=strict, progress=not no_progress)
 
@@ -104,7 +107,8 @@ def _into_store(  # noqa: PLR0913 - what to read, and how
 ) -> None:
     """Read sources into the store, and say what came of it."""
     others, queues = found_at
-    found = _sources(others, config, reach)
+    unread = Unread()
+    found = _sources(others, config, reach, unread)
     target = archive_of(config, reach)
     began = time.monotonic()
     with opened(config, create=True) as store:
@@ -119,23 +123,35 @@ def _into_store(  # noqa: PLR0913 - what to read, and how
         _tell(totals, config, sources=len(found) + len(queues), seconds=seconds)
         _warn(store, learned, totals)
     print_line(_summary(totals, seconds))
-    if strict and totals.counts.malformed:
+    if unread.count or (strict and totals.counts.malformed):
         context.exit(1)
+
+
+class Unread:
+    """What lies in folders and could not be read: told at once, and counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def tell(self, error: SourceError) -> None:
+        """One more."""
+        self.count += 1
+        say(f"not read: {error}")
 
 
 def _check_options(sources: Sequence[str], *, past_store: bool, only_then: bool) -> None:
     """End with a usage error where a source is of a kind that is to come, or options do not go together."""
-    refuse_planned(sources)
+    refuse_stores(sources)
     if only_then and not past_store:
         message = "--work and --processes go with --archive-only"
         raise click.UsageError(message)
 
 
-def _sources(names: Sequence[str], config: Config, reach: Reach) -> list[Resumable]:
+def _sources(names: Sequence[str], config: Config, reach: Reach, unread: Unread) -> list[Resumable]:
     """Files and what is in folders, then objects of S3."""
     found: list[Resumable] = []
     local = [name for name in names if not name.startswith(SCHEME)]
-    found.extend(open_sources(local, exclude=_own_files(config)))
+    found.extend(open_sources(local, _own_files(config), unread.tell))
     if len(local) < len(names):
         client = reach.client()
         objects = [each for name in names if name.startswith(SCHEME) for each in list_logs(client, name)]
@@ -187,18 +203,16 @@ def _tell(totals: Totals, config: Config, *, sources: int, seconds: float) -> No
         notes.append(f"{totals.skipped:,} skipped: read before")
     if totals.resumed:
         notes.append(f"{totals.resumed:,} resumed")
-    say(
-        f"{sources:,} source{'s' if sources != 1 else ''} in {seconds:.1f} s"
-        + (f" ({', '.join(notes)})" if notes else "")
-    )
+    say(f"{number_of(sources, 'source')} in {seconds:.1f} s" + (f" ({', '.join(notes)})" if notes else ""))
     counts = totals.counts
-    say(f"{counts.messages:,} messages, {counts.events:,} events, {totals.records_changed:,} records changed")
+    read = f"{number_of(counts.messages, 'message')}, {number_of(counts.events, 'event')}"
+    say(f"{read}, {number_of(totals.records_changed, 'record')} changed")
     if counts.ignored:
         kinds = sorted(counts.ignored.items(), key=lambda kind: (-kind[1], kind[0]))
         shown = [f"{name} {count:,}" for name, count in kinds[:SHOWN_KINDS]]
         if len(kinds) > SHOWN_KINDS:
             rest = sum(count for _, count in kinds[SHOWN_KINDS:])
-            shown.append(f"{len(kinds) - SHOWN_KINDS} other kinds {rest:,}")
+            shown.append(f"{number_of(len(kinds) - SHOWN_KINDS, 'other kind')} {rest:,}")
         say(f"ignored {sum(counts.ignored.values()):,}: {', '.join(shown)}")
     if counts.malformed:
         say(f"malformed {counts.malformed:,}: kept with the reasons in {config.rejects}")
@@ -240,7 +254,7 @@ def _progress(sources: Sequence[Resumable], *, wanted: bool) -> Iterator[Callabl
         TextColumn("{task.fields[events]:,} events, {task.fields[rate]:,.0f}/s", markup=False),
         TimeRemainingColumn(compact=True),
     )
-    what = escape(sources[0].name.rpartition("/")[2]) if len(sources) == 1 else f"{len(sources):,} sources"
+    what = escape(sources[0].name.rpartition("/")[2]) if len(sources) == 1 else number_of(len(sources), "source")
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, events=0, rate=0.0)
         began = time.monotonic()

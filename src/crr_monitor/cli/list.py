@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crr_monitor.cli.arguments import MOMENT, Moment
+from crr_monitor.cli.arguments import MOMENT, TEXT, Moment, moments
 from crr_monitor.cli.opening import clock_of, configure, opened
 from crr_monitor.cli.output import Form, output_option
 from crr_monitor.cli.records import record_view
@@ -33,8 +33,8 @@ STATUSES = [status.name for status in reversed(VISIBLE)]
 )
 @click.option("--source", metavar="BUCKET", help="Only from this bucket.")
 @click.option("--destination", metavar="BUCKET", help="Only with a copy in this bucket.")
-@click.option("--prefix", metavar="PREFIX", help="Only keys that begin so.")
-@click.option("--since", type=MOMENT, help="Written at this time or later: 2026-11-22T07:00:00Z, or 90m, 24h, 7d ago.")
+@click.option("--prefix", type=TEXT, metavar="PREFIX", help="Only keys that begin so.")
+@click.option("--since", type=MOMENT, help="Written then or later: 2026-11-22[T07:00:00Z], or 90m, 24h, 7d ago.")
 @click.option("--until", type=MOMENT, help="Written before this time.")
 @click.option(
     "--limit",
@@ -65,15 +65,15 @@ def command(  # noqa: PLR0913 - one for each option
     A time that is given as a length of time (90m, 24h, 7d) is so long ago; in a replay of old logs that counts from the
     newest event on.
     """
-    with opened(configure(session)) as store:
-        as_of = clock_of(store)
+    with opened(configure(session), reading=True) as store:
+        begin, end = moments(since, until, clock_of(store))
         query = Query(
             None if status is None else Status[status],
             source,
             destination,
             prefix,
-            None if since is None else since.at(as_of),
-            None if until is None else until.at(as_of),
+            begin,
+            end,
             limit + 1 if limit else None,
             uncertain,
         )

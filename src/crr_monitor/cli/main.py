@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import signal
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING
 
 import click
 
 from crr_monitor import __version__
-from crr_monitor.cli.session import PROGRAM, Session, example, pass_session, say
+from crr_monitor.cli.session import PLACE, PROGRAM, Session, example, pass_session, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAILED = 1
 INTERRUPTED = 130
+PATIENCE_SECONDS = 1.0
+"""How long after a Ctrl-C others are taken for the same one."""
+
 PIPE_CLOSED = 141
 """As of any program that a closed pipe ended (128 + SIGPIPE)."""
 
@@ -79,11 +85,15 @@ def _set_verbose(context: click.Context, _parameter: click.Parameter, given: boo
 )
 @click.option(
     "--store",
+    type=PLACE,
     metavar="STORE",
     help="The store: sqlite:///PATH, or the deployed hub's (dynamodb://...). Default: a file in your data folder.",
 )
 @click.option(
-    "--config", metavar="FILE", help="Settings in TOML. Default: config.toml in your settings folder, if any."
+    "--config",
+    type=PLACE,
+    metavar="FILE",
+    help="Settings in TOML. Default: config.toml in your settings folder, if any.",
 )
 @click.option(
     "-v",
@@ -108,13 +118,45 @@ def cli(session: Session, store: str | None, config: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's); gives the exit status."""
-    session = Session()
     _open_missing_streams()
+    if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, _Interrupts().take)
+    status = _flushed(_guarded(arguments, Session()))
+    if status == INTERRUPTED and arguments is None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter's last moment would end it with another status
+    return status
+
+
+class _Interrupts:
+    """Ctrl-C: the first one is an exception, and the command ends in order.
+
+    An exception in the middle of that would be told as a bug, or break a lock. So one that follows at once is passed
+    over, and whoever does not want to wait any longer ends the process with the next.
+    """
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def take(self, _number: int, _frame: object) -> None:
+        """As a handler of the signal."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            raise KeyboardInterrupt
+        if now - self._first >= PATIENCE_SECONDS:
+            os._exit(INTERRUPTED)
+
+
+def _guarded(arguments: Sequence[str] | None, session: Session) -> int:
+    """The exit status of one command line, with everything that goes wrong told."""
     try:
         status = _run(arguments, session)
     except (click.Abort, KeyboardInterrupt):
         say(f"{PROGRAM}: interrupted")
         status = INTERRUPTED
+    except click.NoSuchOption as error:
+        _misplaced(error).show()
+        status = error.exit_code
     except click.ClickException as error:
         error.show()
         status = error.exit_code
@@ -123,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a line and a status
         _tell(error, session)
         status = FAILED
-    return _flushed(status)
+    return status
 
 
 def _run(arguments: Sequence[str] | None, session: Session) -> int:
@@ -133,6 +175,14 @@ def _run(arguments: Sequence[str] | None, session: Session) -> int:
         return leaving.code if isinstance(leaving.code, int) else 0
     sys.stdout.flush()
     return status if isinstance(status, int) else 0
+
+
+def _misplaced(error: click.NoSuchOption) -> click.UsageError:
+    """The error in words that help, where an option of the program was given to a command."""
+    if error.option_name not in {"--store", "--config", "--verbose", "-v"}:
+        return error
+    name = error.option_name
+    return click.UsageError(f"{name} goes before the command: {PROGRAM} {name} ...", error.ctx)
 
 
 def _tell(error: Exception, session: Session) -> None:
@@ -155,6 +205,9 @@ def _open_missing_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A key may have letters that the caller's encoding lacks: they are written out, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _flushed(status: int) -> int:

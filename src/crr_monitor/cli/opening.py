@@ -36,10 +36,11 @@ def configure(session: Session, **flags: str | int | None) -> Config:
 
 
 @contextmanager
-def opened(config: Config, *, create: bool = False) -> Iterator[Store]:
+def opened(config: Config, *, create: bool = False, reading: bool = False) -> Iterator[Store]:
     """The store, closed at the end.
 
-    Without ``create`` a missing file is an error that says what to do; tables are made by the stack only.
+    Without ``create`` a missing file is an error that says what to do; tables are made by the stack only. With
+    ``reading`` nothing is changed, so that a file is enough that may be read.
     """
     retention = Retention(
         config.retention_hours * HOUR_MS, config.unsettled_days * DAY_MS, config.statistics_days * DAY_MS
@@ -47,14 +48,14 @@ def opened(config: Config, *, create: bool = False) -> Iterator[Store]:
     if create and isinstance(config.store, str):
         # With a file its folder is made, in which the rejects are, too; a table has none.
         config.rejects.parent.mkdir(parents=True, exist_ok=True)
-    store = _open(config.store, retention, create=create)
+    store = _open(config.store, retention, create=create, reading=reading)
     try:
         yield store
     finally:
         store.close()
 
 
-def _open(where: Path | str, retention: Retention, *, create: bool) -> Store:
+def _open(where: Path | str, retention: Retention, *, create: bool, reading: bool) -> Store:
     if isinstance(where, str):
         require_aws(f"the store {where}")
         from crr_monitor.stores.dynamodb import open_store  # noqa: PLC0415 - most stores are files
@@ -63,7 +64,7 @@ def _open(where: Path | str, retention: Retention, *, create: bool) -> Store:
     if where.is_dir():
         message = f"the store {where} is a folder: name a file in it, with --store"
         raise StoreError(message)
-    return SqliteStore(where, retention, create=create)
+    return SqliteStore(where, retention, create=create, reading=reading)
 
 
 def clock_of(store: Store) -> int:

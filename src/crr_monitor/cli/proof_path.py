@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from crr_monitor.aws.canary import CanaryBuckets
 from crr_monitor.aws.record import Record as SetupRecord
-from crr_monitor.aws.sessions import AwsError, call, pages
+from crr_monitor.aws.sessions import AwsError, Sessions, call, pages
 from crr_monitor.aws.waiting import undelivered
 from crr_monitor.cli.discover import stack_settings
 from crr_monitor.cli.proof import BrokenError, Deployment
 from crr_monitor.core.canary import plan
 from crr_monitor.core.model import Status
+from crr_monitor.sinks.metrics import NAMESPACE
 from crr_monitor.stores.base import system_clock
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ STATE_REASON = "crr-monitor selftest: only a test, nothing is wrong"
 NUMBER = "ApproximateNumberOfMessages"
 
 
+class _Owners(Struct, frozen=True):
+    """Clients for the pair's buckets: the hub's credentials in its own account, everywhere else those for buckets."""
+
+    hub: Sessions
+    owner: Sessions
+
+    def client(self, service: str, region: str, account: str | None = None) -> Any:  # noqa: ANN401 - boto3's client
+        """The client that acts on a bucket of an account; no role is assumed for it."""
+        return (self.hub if account == self.hub.account else self.owner).client(service, region)
+
+
 class _Made(Struct):
     """What has to be removed again."""
 
@@ -49,7 +61,7 @@ class Proof(Deployment):
 
     def __init__(self, access: Access, owner: Access, stack_name: str, pair: tuple[str, str], timeout: float) -> None:
         super().__init__(access, stack_name, timeout)
-        self._buckets = CanaryBuckets(owner.sessions, access.region)
+        self._buckets = CanaryBuckets(_Owners(access.sessions, owner.sessions), access.region)
         self._source, self._destination = pair
         self._made = _Made()
         self._canary: Canary
@@ -167,7 +179,8 @@ class Proof(Deployment):
         self._invoke("WatchFunctionName", "watch")
 
         def look() -> float | None:
-            found = self._values("CRRMonitor", "PendingObjects", "Maximum", PUBLISHED)
+            namespace = self._stack.parameters.get("MetricsNamespace") or NAMESPACE
+            found = self._values(namespace, "PendingObjects", "Maximum", PUBLISHED)
             return max(found.values(), default=None)
 
         if self._await(look, lambda: None) is None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 
 from crr_monitor.cli.access import Target, aws_options, connect
-from crr_monitor.cli.arguments import MOMENT, Moment
+from crr_monitor.cli.arguments import MOMENT, SIZE, Moment
 from crr_monitor.cli.opening import configure
 from crr_monitor.cli.output import FORMS, Form, View
-from crr_monitor.cli.session import CommandError, Session, example, pass_session, say
+from crr_monitor.cli.session import PLACE, CommandError, Session, example, pass_session, say
 from crr_monitor.cli.tables import CHUNK, Column, Row, show
 from crr_monitor.config import NO_ARCHIVE
 from crr_monitor.core.times import DAY_MS
@@ -87,7 +87,10 @@ def archive_named(session: Session, archive: str | None) -> str | None:
 @click.command("query", epilog=example("crr-monitor query --archive archive/ --name lag-by-day"))
 @click.argument("sql", metavar="[SQL]", required=False)
 @click.option(
-    "--archive", metavar="FOLDER", help="The archive: a folder, or s3://bucket/prefix. Default: the setting archive."
+    "--archive",
+    type=PLACE,
+    metavar="FOLDER",
+    help="The archive: a folder, or s3://bucket/prefix. Default: the setting archive.",
 )
 @click.option("--list", "listing", is_flag=True, help="Show the shipped queries.")
 @click.option("--name", type=click.Choice(list(QUERIES)), metavar="NAME", help="Run a shipped query.")
@@ -100,7 +103,9 @@ def archive_named(session: Session, archive: str | None) -> str | None:
 @click.option("--athena", "use_athena", is_flag=True, help="Ask Athena instead of reading the archive here.")
 @click.option("--workgroup", metavar="NAME", help="Athena's work group. Default: that of the hub.")
 @click.option("--database", metavar="NAME", help="Athena's database. Default: the one that belongs to the work group.")
-@click.option("--memory", default=MEMORY, show_default=True, metavar="SIZE", help="What the database here may use.")
+@click.option(
+    "--memory", type=SIZE, default=MEMORY, show_default=True, metavar="SIZE", help="What the database here may use."
+)
 @click.option("-o", "--output", "form", type=click.Choice((*FORMS, "parquet")), default="table", show_default=True)
 @aws_options
 @pass_session
@@ -133,8 +138,11 @@ def command(  # noqa: PLR0913 - one for each option
     if listing:
         _list(form)
         return
-    if (sql is None) == (name is None):
+    if (sql is None) == (name is None) or (sql is not None and not sql.strip()):
         message = 'give one query: "SELECT ... FROM copies", or --name NAME (--list shows the shipped ones)'
+        raise click.UsageError(message)
+    if name is None and (since or until):
+        message = "--since and --until go with --name: in SQL write WHERE counted_at >= TIMESTAMP '2026-11-01 00:00:00'"
         raise click.UsageError(message)
     span = None if name is None else _span(since, until, use_athena=use_athena)
     text = sql if name is None or span is None else QUERIES[name].sql(span, rpo)
@@ -180,9 +188,11 @@ def _save(asked: Asked, sql: str, span: Span | None) -> None:
         raise CommandError(message)
     if asked.athena_names is not None:
         answer = _ask_athena(asked.client("athena"), sql, *asked.athena_names)
-        with TemporaryDirectory(prefix="crr-monitor-") as scratch, connected(Path(scratch), asked.memory) as database:
-            athena.save(database, answer, Path(scratch) / PARQUET)
-            _send(Path(scratch) / PARQUET)
+        with TemporaryDirectory(prefix="crr-monitor-") as scratch:
+            work = Path(scratch)
+            with connected(work, asked.memory, place="TMPDIR") as database:
+                athena.save(database, answer, work / PARQUET)
+                _send(work / PARQUET)
         return
     with asked.folder(span) as (folder, work), ask.opened(folder, work, asked.memory) as database:
         ask.save(database, sql, work / PARQUET)

@@ -60,8 +60,9 @@ def command(  # noqa: PLR0913 - one for each option
     """Ask S3 about versions that are pending, uncertain or failed for too long, and store what it answers.
 
     What was asked about is asked again after pauses that double, up to six hours. A bucket that cannot be asked is told
-    with what is missing, and its records stay as they are. Prints one line of JSON: due, asked, left, more, questions,
-    records_changed, answers, could_not_ask, oldest_due_seconds, seconds.
+    with what is missing, and its records stay as they are; where no bucket at all could be asked, the exit status is 1.
+    Prints one line of JSON: due, asked, left, more, questions, records_changed, answers, could_not_ask,
+    oldest_due_seconds, seconds.
 
     It needs the extra aws: pip install 'crr-monitor[aws]'
     """
@@ -75,6 +76,8 @@ def command(  # noqa: PLR0913 - one for each option
     if found.more:
         warn("there is more to ask about: run the same command again")
     print_line(found.to_json())
+    if found.could_not_ask and not found.asked:
+        click.get_current_context().exit(1)  # scripts have to see that the monitor learned nothing
 
 
 def _refusal(each: CouldNotAsk) -> str:

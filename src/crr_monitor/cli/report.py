@@ -8,17 +8,21 @@ import click
 from msgspec.structs import replace
 
 from crr_monitor.cli.access import Target, aws_options
+from crr_monitor.cli.arguments import SIZE
 from crr_monitor.cli.output import print_document
 from crr_monitor.cli.query import Asked, archive_named
-from crr_monitor.cli.session import Session, example, pass_session
+from crr_monitor.cli.session import PLACE, Session, example, pass_session
 from crr_monitor.core.archive import LATENESS_DAYS
 from crr_monitor.history import ask, report_page
+from crr_monitor.history.driver import HistoryError
 from crr_monitor.history.queries import SLA_SECONDS
 from crr_monitor.history.report import Wanted, build, month_span
 from crr_monitor.stores.base import system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from crr_monitor.history.views import Span
 
 ReportForm: TypeAlias = Literal["html", "md", "json"]
 MEMORY = "2GB"
@@ -30,7 +34,10 @@ MEMORY = "2GB"
     epilog=example("crr-monitor report --archive archive/ --month 2026-10 > 2026-10.html"),
 )
 @click.option(
-    "--archive", metavar="FOLDER", help="The archive: a folder, or s3://bucket/prefix. Default: the setting archive."
+    "--archive",
+    type=PLACE,
+    metavar="FOLDER",
+    help="The archive: a folder, or s3://bucket/prefix. Default: the setting archive.",
 )
 @click.option("--month", metavar="YYYY-MM", required=True, help="The month, in UTC, by time of writing.")
 @click.option(
@@ -44,7 +51,9 @@ MEMORY = "2GB"
     show_default=True,
     help="How many days after the month rows are looked for.",
 )
-@click.option("--memory", default=MEMORY, show_default=True, metavar="SIZE", help="What the database may use.")
+@click.option(
+    "--memory", type=SIZE, default=MEMORY, show_default=True, metavar="SIZE", help="What the database may use."
+)
 @click.option("-o", "--output", "form", type=click.Choice(("html", "md", "json")), default="html", show_default=True)
 @aws_options
 @pass_session
@@ -64,7 +73,7 @@ def command(  # noqa: PLR0913 - one for each option
     endpoint_url: str | None,
 ) -> None:
     """Report what replication attained in a month: RPO, lag, failures, backlog, and how complete the evidence is."""
-    span = replace(month_span(month), lateness_days=lateness)
+    span = replace(_span(month), lateness_days=lateness)
     wanted = Wanted(month, span, system_clock(), rpo, tuple(_pairs(pairs)))
     asked = Asked(Target(region, profile, endpoint_url), archive_named(session, archive), memory, None)
     with asked.folder(span) as (folder, work):
@@ -75,6 +84,17 @@ def command(  # noqa: PLR0913 - one for each option
         print_document(report)
     else:
         click.echo((report_page.html if form == "html" else report_page.markdown)(report), nl=False)
+
+
+def _span(month: str) -> Span:
+    try:
+        span = month_span(month)
+    except HistoryError as error:
+        raise click.BadParameter(str(error), param_hint="'--month'") from error
+    if span.since < 0:
+        message = f"{month!r} is before 1970, and no time in an archive is: write it as in 2026-10"
+        raise click.BadParameter(message, param_hint="'--month'")
+    return span
 
 
 def _pairs(given: Iterable[str]) -> Iterable[tuple[str, str]]:

@@ -13,12 +13,12 @@ from msgspec import Struct
 
 from crr_monitor.aws.batch_replication import Location, parse_location
 from crr_monitor.cli.access import Target, aws_options, confirm, connect, explained
-from crr_monitor.cli.arguments import MOMENT, Moment
+from crr_monitor.cli.arguments import MOMENT, TEXT, Moment, moments
 from crr_monitor.cli.opening import clock_of, configure, opened
 from crr_monitor.cli.output import Form, output_option, print_document
 from crr_monitor.cli.repairs import TO_FILL_IN, VIEW, Planned, money, place_text, quantity_text, taken_body, taken_text
 from crr_monitor.cli.repairs import plan as plan_repairs
-from crr_monitor.cli.session import Session, example, pass_session, say
+from crr_monitor.cli.session import PLACE, Session, example, pass_session, say
 from crr_monitor.core.model import Status
 from crr_monitor.core.repair import Selection
 from crr_monitor.process.manifests import ManifestFiles
@@ -75,10 +75,10 @@ class Wish(Struct, frozen=True):
 @click.option("--source", metavar="BUCKET", help="Only from this bucket.")
 @click.option("--destination", metavar="BUCKET", help="Only what failed on its way to this bucket.")
 @click.option("--reason", "reasons", metavar="REASON", multiple=True, help="Only with this reason; repeatable.")
-@click.option("--since", type=MOMENT, help="Written at this time or later: 2026-11-22T07:00:00Z, or 90m, 24h, 7d ago.")
+@click.option("--since", type=MOMENT, help="Written then or later: 2026-11-22[T07:00:00Z], or 90m, 24h, 7d ago.")
 @click.option("--until", type=MOMENT, help="Written before this time.")
-@click.option("--prefix", metavar="PREFIX", help="Only keys that begin so.")
-@click.option("--out", metavar="DIR", help="Write the manifests into this folder.")
+@click.option("--prefix", type=TEXT, metavar="PREFIX", help="Only keys that begin so.")
+@click.option("--out", type=PLACE, metavar="DIR", help="Write the manifests into this folder.")
 @click.option("--work", type=_LOCATION, metavar="S3URL", help="s3://bucket/prefix for manifests and reports of jobs.")
 @click.option("--role-arn", metavar="ARN", callback=_role, help="The role with which S3 runs the jobs.")
 @click.option("--run", is_flag=True, help="Create the jobs, follow them, and take in their reports (extra: aws).")
@@ -121,18 +121,18 @@ def command(  # noqa: PLR0913 - one for each option
     wish = Wish(None if out is None else Path(out), work, role_arn, run, not no_wait, not yes, target)
     selected = (source, destination, reasons, since, until, prefix)
     _check_options(wish, report, any(map(bool, selected)))
-    with opened(configure(session)) as store:
+    with opened(configure(session), reading=report is None and not run) as store:
         if report is not None:
             _take_report(store, report, target, form)
             return
-        as_of = clock_of(store)
+        begin, end = moments(since, until, clock_of(store))
         query = Query(
             Status.FAILED,
             source,
             destination,
             prefix,
-            None if since is None else since.at(as_of),
-            None if until is None else until.at(as_of),
+            begin,
+            end,
         )
         context.exit(_retry(store, query, Selection(destination, frozenset(reasons)), wish, form))
 

@@ -12,7 +12,7 @@ from crr_monitor.aws.drain import SCHEME, open_queue
 from crr_monitor.cli.access import Target, aws_options, require_aws
 from crr_monitor.cli.feeding import archive_of
 from crr_monitor.cli.opening import configure
-from crr_monitor.cli.session import CommandError, Session, example, pass_session, say
+from crr_monitor.cli.session import PLACE, CommandError, Session, example, pass_session, say
 from crr_monitor.history.s3 import Reach
 from crr_monitor.process.reconcile import Limits
 
@@ -24,17 +24,37 @@ NEEDED = {"aiohttp": "aiohttp", "jinja2": "jinja2", "prometheus_client": "promet
 """Modules, and the packages that they are in."""
 
 
+def _checked_topics(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    from crr_monitor.serve.subscriptions import is_topic  # noqa: PLC0415 - few name topics
+
+    for topic in given:
+        if not is_topic(topic):
+            message = f"{topic} is no ARN of a topic: write arn:aws:sns:REGION:ACCOUNT:NAME"
+            raise click.BadParameter(message)
+    return given
+
+
 @click.command(
     "serve",
     short_help="Run the monitor as a service, with a page (extra: serve).",
     epilog=example("crr-monitor serve --token-file token.txt /var/log/s3-events"),
 )
-@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
+@click.argument("sources", type=PLACE, metavar="[SOURCE]...", nargs=-1)
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen. Default: 127.0.0.1:9470.")
 @click.option("--allow-remote", is_flag=True, help="Listen also where other machines can reach it; needs a token.")
-@click.option("--token-file", metavar="FILE", help="The file with the token that senders of events have to show.")
-@click.option("--rejects", metavar="FILE", help="Where malformed messages go. Default: beside the store.")
-@click.option("--archive", metavar="FOLDER", help="Archive what settles: a folder, or s3://bucket/prefix.")
+@click.option(
+    "--token-file", type=PLACE, metavar="FILE", help="The file with the token that senders of events have to show."
+)
+@click.option(
+    "--sns-topic",
+    "topics",
+    metavar="ARN",
+    multiple=True,
+    callback=_checked_topics,
+    help="A topic of SNS that may send events over HTTP: its subscription is confirmed; repeatable.",
+)
+@click.option("--rejects", type=PLACE, metavar="FILE", help="Where malformed messages go. Default: beside the store.")
+@click.option("--archive", type=PLACE, metavar="FOLDER", help="Archive what settles: a folder, or s3://bucket/prefix.")
 @click.option("--ask-s3", is_flag=True, help="Ask S3 about what is overdue, with these credentials.")
 @click.option("--agent-role", metavar="NAME", help="The role through which other accounts are asked.")
 @aws_options
@@ -47,6 +67,7 @@ def command(  # noqa: PLR0913 - one for each option
     listen: str | None,
     allow_remote: bool,
     token_file: str | None,
+    topics: tuple[str, ...],
     rejects: str | None,
     archive: str | None,
     ask_s3: bool,
@@ -82,6 +103,8 @@ def command(  # noqa: PLR0913 - one for each option
         # Other stores than AWS's own do not give a status with every version that a rule took.
         limits=Limits(always_status=endpoint_url is None),
         archive=archive_of(config, Reach(region, profile, endpoint_url)),
+        topics=topics,
+        endpoint_url=endpoint_url,
         senders=() if config.notify_url is None else (_sender(config.notify_url),),
     )
     serve(options, say)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import click
+from click.shell_completion import CompletionItem
 
 PROGRAM = "crr-monitor"
 
@@ -23,6 +24,24 @@ class Session:
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
+
+
+class PlaceType(click.ParamType[str]):
+    """A file or a folder, or another place with an address: shells complete it as they complete files."""
+
+    name = "text"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Leave it to the shell, which knows the files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+PLACE = PlaceType()
 
 
 def escape(text: str) -> str:

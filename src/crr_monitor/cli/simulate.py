@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from crr_monitor.cli.arguments import DURATION, MOMENT, Moment
 from crr_monitor.cli.opening import configure, opened
 from crr_monitor.cli.output import print_line
-from crr_monitor.cli.session import Session, example, pass_session, say
+from crr_monitor.cli.session import PLACE, Session, example, pass_session, say
 from crr_monitor.cli.words import duration_text
 from crr_monitor.core.model import Status, to_json
 from crr_monitor.core.times import format_time
@@ -110,8 +110,12 @@ def _option(
     short_help="Make events with their truth, or check a store with it.",
     epilog=example("crr-monitor simulate --objects 20000 --seed 7 --out day"),
 )
-@click.option("--out", metavar="FOLDER", help="Write the simulation into this folder, in place of an earlier one.")
-@click.option("--check", metavar="TRUTH", help="Instead, compare the store with the truth.ndjson of a simulation.")
+@click.option(
+    "--out", type=PLACE, metavar="FOLDER", help="Write the simulation into this folder, in place of an earlier one."
+)
+@click.option(
+    "--check", type=PLACE, metavar="TRUTH", help="Instead, compare the store with the truth.ndjson of a simulation."
+)
 @_plan_options
 @click.pass_context
 @pass_session
@@ -182,7 +186,7 @@ def _progress(objects: int) -> Iterator[Callable[[int], None]]:
 
 
 def _check(session: Session, truth: Path) -> bool:
-    with opened(configure(session)) as store:
+    with opened(configure(session), reading=True) as store:
         found = compare(truth, lambda *version: _look_up(store, *version), lambda: _count(store))
     names = ("compared", "missing", "extra", "different")
     print_line({name: getattr(found, name) for name in names})

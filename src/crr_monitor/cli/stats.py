@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from crr_monitor.cli.arguments import DURATION, MOMENT, Moment
+from crr_monitor.cli.arguments import DURATION, MOMENT, Moment, moments
 from crr_monitor.cli.opening import clock_of, configure, opened
 from crr_monitor.cli.output import Form, View, output_option, print_document
-from crr_monitor.cli.session import Session, example, pass_session, say
+from crr_monitor.cli.session import CommandError, Session, example, pass_session, say
 from crr_monitor.cli.statstable import FIELDS, flat_group, show_figures
+from crr_monitor.cli.words import duration_text, time_text
 from crr_monitor.core.times import DAY_MS, SECOND_MS
 from crr_monitor.process.figures import By, Window, figures
+from crr_monitor.stores.base import system_clock
+
+if TYPE_CHECKING:
+    from crr_monitor.stores.base import Newest
 
 PROBLEMS = 3
 DEFAULT_WINDOW_MS = DAY_MS
@@ -21,10 +26,10 @@ DEFAULT_WINDOW_MS = DAY_MS
 @click.command(
     "stats",
     short_help="Show counts, lag, backlog and the share within the RPO.",
-    epilog=example("crr-monitor stats --window 1h --check"),
+    epilog=example("crr-monitor stats --window 24h --check"),
 )
 @click.option("--window", type=DURATION, help="Objects written in this length of time up to now. Default: 24h.")
-@click.option("--since", type=MOMENT, help="Written at this time or later: 2026-11-22T07:00:00Z, or 90m, 24h, 7d ago.")
+@click.option("--since", type=MOMENT, help="Written then or later: 2026-11-22[T07:00:00Z], or 90m, 24h, 7d ago.")
 @click.option("--until", type=MOMENT, help="Written before this time.")
 @click.option(
     "--as-of", type=MOMENT, help="The clock for ages and deadlines. Default: now; of old logs the newest event."
@@ -38,6 +43,11 @@ DEFAULT_WINDOW_MS = DAY_MS
 )
 @click.option("--rpo", metavar="SECONDS", help="In how many seconds a copy has to arrive. Default: 900.")
 @click.option("--check", is_flag=True, help="End with exit status 3 if something failed or is overdue.")
+@click.option(
+    "--heard-within",
+    type=DURATION,
+    help="End with exit status 1 if the newest event is older than that.",
+)
 @output_option
 @click.pass_context
 @pass_session
@@ -54,6 +64,7 @@ def command(  # noqa: PLR0913 - one for each option
     rpo: str | None,
     form: Form,
     check: bool,
+    heard_within: int | None,
 ) -> None:
     """Show how replication does: copies completed, failed and pending, lag, and the share within the RPO.
 
@@ -63,7 +74,7 @@ def command(  # noqa: PLR0913 - one for each option
         message = "--window excludes --since and --until"
         raise click.UsageError(message)
     config = configure(session, rpo_seconds=rpo)
-    with opened(config) as store:
+    with opened(config, reading=True) as store:
         now = clock_of(store)
         chosen = _window(window, since, until, now if as_of is None else as_of.at(now))
         found = figures(store, chosen, by, config.rpo_seconds * SECOND_MS)
@@ -82,8 +93,26 @@ def command(  # noqa: PLR0913 - one for each option
         view.print(body["groups"], form)
     if not found.groups:
         say("nothing was written in that time that is known; try a longer --window, or --since")
+    if heard_within is not None:
+        _check_heard(newest, heard_within)
     if check and found.problems:
         context.exit(PROBLEMS)
+
+
+def _check_heard(newest: Newest | None, within: int) -> None:
+    """What is not heard of is neither failed nor overdue, so silence is told apart from both.
+
+    Raises:
+        CommandError: no event is newer than so many milliseconds, by the clock of this machine.
+    """
+    if newest is not None and system_clock() - newest.event_at <= within:
+        return
+    last = "no event was ever heard" if newest is None else f"the newest event is of {time_text(newest.event_at)} UTC"
+    message = (
+        f"{last}, and --heard-within is {duration_text(within)}: see whether events still arrive here, and whether"
+        " anything was written at all"
+    )
+    raise CommandError(message)
 
 
 def _window(window: int | None, since: Moment | None, until: Moment | None, as_of: int) -> Window:
@@ -91,12 +120,7 @@ def _window(window: int | None, since: Moment | None, until: Moment | None, as_o
         # One more millisecond: the newest event of a replay is written exactly then.
         length = DEFAULT_WINDOW_MS if window is None else window
         return Window(Moment(length, ago=True).at(as_of), as_of + 1, as_of)
-    begin = None if since is None else since.at(as_of)
-    end = None if until is None else until.at(as_of)
-    if begin is not None and end is not None and begin >= end:
-        message = "--since is not before --until"
-        raise click.UsageError(message)
-    return Window(begin, end, as_of)
+    return Window(*moments(since, until, as_of), as_of)
 
 
 def _span(body: dict[str, Any]) -> dict[str, Any]:

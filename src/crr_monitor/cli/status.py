@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crr_monitor.cli.arguments import OBJECT, ObjectName
+from crr_monitor.cli.arguments import OBJECT, TEXT, ObjectName
 from crr_monitor.cli.opening import clock_of, configure, opened
 from crr_monitor.cli.output import Form, output_option
 from crr_monitor.cli.records import record_view
@@ -36,7 +36,9 @@ _EVIDENCE = {
 
 @click.command("status", epilog=example('crr-monitor status "s3://orders/2026/11/22/a b.pdf"'))
 @click.argument("name", metavar="s3://BUCKET/KEY", type=OBJECT)
-@click.option("--version-id", metavar="ID", help="Only this version. Default: all that are known, newest first.")
+@click.option(
+    "--version-id", type=TEXT, metavar="ID", help="Only this version. Default: all that are known, newest first."
+)
 @output_option
 @click.pass_context
 @pass_session
@@ -47,7 +49,7 @@ def command(session: Session, context: click.Context, name: ObjectName, version_
     is pending for longer than the RPO (setting rpo_seconds).
     """
     config = configure(session)
-    with opened(config) as store:
+    with opened(config, reading=True) as store:
         records = store.versions(name.bucket, name.key, version_id)
         if not records:
             raise CommandError(_unknown(store, name, version_id, config))

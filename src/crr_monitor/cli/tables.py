@@ -24,6 +24,12 @@ WIDE = 120
 """From how many columns on a terminal shows the columns for wide ones."""
 
 
+FOLD_WIDTH = 8
+"""A column that is broken into lines gets at least so much room; a terminal without that shows plain text."""
+
+GAP = 2
+
+
 class Column(Struct, frozen=True):
     """A column, and how a terminal shows it.
 
@@ -82,14 +88,18 @@ def _write(columns: Sequence[Column], first: list[Row], rest: Iterator[Row]) -> 
         click.echo("  ".join(padded).rstrip())
 
 
-def _draw(columns: Sequence[Column], rows: list[Row], _rest: Iterator[Row]) -> None:
+def _draw(columns: Sequence[Column], rows: list[Row], rest: Iterator[Row]) -> None:
     from rich.console import Console  # noqa: PLC0415 - only a terminal needs it, and it takes its time
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(highlight=False)
     shown = [number for number, column in enumerate(columns) if not column.wide or console.width >= WIDE]
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    if _least(columns, shown, rows) > console.width:
+        # Rich would leave columns without any room, and so without their values.
+        _write(columns, rows, rest)
+        return
+    table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
     for number in shown:
         column = columns[number]
         table.add_column(
@@ -102,3 +112,12 @@ def _draw(columns: Sequence[Column], rows: list[Row], _rest: Iterator[Row]) -> N
             cells.append(Text(text, style=STYLES.get(text, "")))
         table.add_row(*cells)
     console.print(table)
+
+
+def _least(columns: Sequence[Column], shown: Sequence[int], rows: Sequence[Row]) -> int:
+    """The least width in which each column that is shown has some room."""
+    widths = []
+    for number in shown:
+        widest = max(len(columns[number].title), *(len(row.cells[number]) for row in rows))
+        widths.append(min(widest, FOLD_WIDTH) if columns[number].fold else widest)
+    return sum(widths) + GAP * (len(widths) - 1)

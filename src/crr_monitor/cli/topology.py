@@ -12,7 +12,7 @@ from crr_monitor.aws.words import EventSource
 from crr_monitor.cli.access import Target, aws_options, connect, explained
 from crr_monitor.cli.opening import configure, opened, read_topology
 from crr_monitor.cli.output import Form, View, output_option
-from crr_monitor.cli.session import Session, example, pass_session, say
+from crr_monitor.cli.session import PLACE, Session, example, pass_session, say
 from crr_monitor.cli.tables import Column, Row, show
 from crr_monitor.cli.words import NOTHING, time_text
 from crr_monitor.core.times import format_time
@@ -52,7 +52,9 @@ class _FailureEvents(NamedTuple):
 
 
 @click.command("topology", epilog=example("crr-monitor topology -o json"))
-@click.option("--learn", metavar="FILE", help="Learn the rules in this file first, as ingest --topology does.")
+@click.option(
+    "--learn", type=PLACE, metavar="FILE", help="Learn the rules in this file first, as ingest --topology does."
+)
 @click.option("--discover", is_flag=True, help="Learn the rules of this AWS account's buckets first (extra: aws).")
 @click.option("--plan", is_flag=True, help="With --discover: show what set-up would do, and learn nothing.")
 @click.option("--stack-name", metavar="NAME", help="The stack of --plan. Default: crr-monitor, or else a new hub.")
@@ -68,7 +70,7 @@ class _FailureEvents(NamedTuple):
 @click.option("--apply", is_flag=True, help="With --enable-failure-events: carry the plan out.")
 @click.option("--topic-arn", metavar="ARN", help="Use this topic of the bucket's Region.")
 @click.option("--queue-arn", metavar="ARN", help="Subscribe this queue to the topic.")
-@click.option("--keep", metavar="DIR", default=".", help="Where previous values are kept.")
+@click.option("--keep", type=PLACE, metavar="DIR", default=".", help="Where previous values are kept.")
 @aws_options
 @output_option
 @click.pass_context
@@ -111,7 +113,8 @@ def command(  # noqa: PLR0913 - one for each option
         context.exit(_plan(config, target, stack_name or STACK_NAME, event_source, form))
     learned = read_topology(learn) if learn is not None else []
     found = _discovered(target) if discover else None
-    with opened(config, create=bool(learned) or found is not None) as store:
+    learning = bool(learned) or found is not None
+    with opened(config, create=learning, reading=not learning) as store:
         if learned:
             store.learn(learned)
         if found is not None:
@@ -193,7 +196,7 @@ def _learned(config: Config) -> Topology:
     """What the store knows of other accounts; where there is no store yet, nothing."""
     if isinstance(config.store, Path) and not config.store.exists():
         return Topology()
-    with opened(config) as store:
+    with opened(config, reading=True) as store:
         return store.topology()
 
 

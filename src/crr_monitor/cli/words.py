@@ -14,4 +14,19 @@ STYLES = {
 }
 """The colours of the statuses, by names that click and rich share."""
 
-__all__ = ["NOTHING", "STYLES", "duration_text", "seconds_text", "share_text", "size_text", "time_text"]
+
+def number_of(count: int, what: str) -> str:
+    """So many of something, as in ``1 event`` and ``2,000 events``."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+__all__ = [
+    "NOTHING",
+    "STYLES",
+    "duration_text",
+    "number_of",
+    "seconds_text",
+    "share_text",
+    "size_text",
+    "time_text",
+]

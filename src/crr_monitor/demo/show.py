@@ -31,7 +31,6 @@ TICK_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 NEWS = 6
 SEED = 7
-STOP_SECONDS = 2.0
 
 
 class Audience(Protocol):

@@ -129,7 +129,8 @@ class Site:
             return await self._readers.ask(lambda store: openmetrics.exposition(store, own, now))
 
     def _tell_own(self) -> None:
-        """What the process knows of its queues at this moment."""
+        """What the process knows of its queues and requests at this moment."""
+        self._own.requests = dict(self._state.requests)
         oldest = self._state.oldest_waiting
         age = None if oldest is None else max(0.0, asyncio.get_running_loop().time() - oldest)
         self._own.queues["webhook"] = openmetrics.Queue(self._state.waiting, age)

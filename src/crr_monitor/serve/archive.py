@@ -134,14 +134,14 @@ class Feed:
         if due or self._archiver(store).enough:
             self.drain(store, now)
 
-    def drain(self, store: Store, now: int) -> None:
-        """Write all that waits.
+    def drain(self, store: Store, now: int, *, backlog: bool = True) -> None:
+        """Write all that waits; ``backlog``: also what had settled before there was an archive.
 
         Raises:
             StoreError, TickError: it could not be written, and goes on waiting.
         """
         try:
-            self._archiver(store).drain()
+            self._archiver(store).drain(backlog=backlog)
             self._watchlog.save(store, self._target, _monitor(store), now)
         except HistoryError as error:
             raise TickError(str(error)) from error
@@ -149,9 +149,12 @@ class Feed:
             self._drained_at = time.monotonic()
 
     def finish(self, store: Store, now: int) -> None:
-        """At the end: what waits, and that it was watched until now. Raises as :meth:`drain`."""
+        """At the end: what waits, and that it was watched until now. Raises as :meth:`drain`.
+
+        What is left of the backlog is for the next start, as nobody should wait for that now.
+        """
         self._watchlog.beat(store, _monitor(store), now)
-        self.drain(store, now)
+        self.drain(store, now, backlog=False)
 
     def _archiver(self, store: Store) -> Archiver:
         return Archiver(_outbox(store), self._target)

@@ -52,17 +52,20 @@ class _Handed:
         return self._future.result()
 
 
-class FilePiece(_Handed):
-    """A piece of a file; it becomes durable together with the position behind it."""
+class FilePart(_Handed):
+    """Pieces of a file, one after the other; they become durable together, with the position behind the last."""
 
-    def __init__(self, source: FileSource, piece: Piece) -> None:
-        super().__init__(sum(map(len, piece.data)))
+    def __init__(self, source: FileSource, pieces: Sequence[Piece]) -> None:
+        super().__init__(sum(len(data) for piece in pieces for data in piece.data))
         self._source = source
-        self._piece = piece
+        self._pieces = pieces
 
     def take(self, gatherer: Gatherer) -> Counts:
-        """Decode it."""
-        return gatherer.take(self._source, self._piece)
+        """Decode them."""
+        counts = Counts()
+        for piece in self._pieces:
+            counts.add(gatherer.take(self._source, piece))
+        return counts
 
 
 class Texts(_Handed):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from crr_monitor.core.failures import explain
 from crr_monitor.core.model import Status, to_json
 from crr_monitor.core.times import HOUR_MS, MINUTE_MS, format_time
-from crr_monitor.process.figures import Window, figures
-from crr_monitor.serve.questions import QuestionError, clock_of, read_object
-from crr_monitor.stores.base import Query
+from crr_monitor.process.figures import QUANTILES, Window, figures
+from crr_monitor.serve.questions import QuestionError, read_object
+from crr_monitor.stores.base import Query, system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,23 +22,27 @@ WINDOWS = {"1h": HOUR_MS, "24h": WINDOW_MS, "7d": 7 * WINDOW_MS}
 FAILED_SHOWN = 20
 PENDING_SHOWN = 10
 _SPARE_MS = 5 * MINUTE_MS
+NOT_KNOWN = "(not known)"
 
 
 def page_of(store: Store, given: Mapping[str, str], target_ms: int) -> dict[str, Any]:
     """Everything on the page that is read from the store, of one moment."""
     chosen = given.get("window", "24h")
     chosen = chosen if chosen in WINDOWS else "24h"
-    as_of = clock_of(store)
+    as_of = system_clock()
     found = figures(store, Window(max(0, as_of - WINDOWS[chosen]), as_of + _SPARE_MS, as_of), target_ms=target_ms)
     body = found.to_json()
+    body["groups"] = [complete(group) for group in body["groups"]]
+    failed = [to_json(record) for record in store.records(Query(status=Status.FAILED, limit=FAILED_SHOWN))]
+    overdue = overdue_of(store, as_of, target_ms)
     return {
         "stats": body,
         "window": chosen,
         "windows": tuple(WINDOWS),
-        "totals": totals_of(body, found),
+        "totals": totals_of(body, found, earlier=bool(failed or overdue)),
         "reasons": reasons_of(body["groups"]),
-        "failed": [to_json(record) for record in store.records(Query(status=Status.FAILED, limit=FAILED_SHOWN))],
-        "overdue": overdue_of(store, as_of, target_ms),
+        "failed": failed,
+        "overdue": overdue,
         "search": search_of(store, given),
         "rules_known": bool(store.topology()),
         "as_of": format_time(as_of),
@@ -46,8 +50,23 @@ def page_of(store: Store, given: Mapping[str, str], target_ms: int) -> dict[str,
     }
 
 
-def totals_of(body: Mapping[str, Any], found: Figures) -> dict[str, Any]:
-    """Sums over all pairs, and the one word for how it is: ``quiet``, ``well`` or ``trouble``."""
+def complete(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group in which nothing is absent: what is not known is ``None``, or has a name for people."""
+    return {
+        "rule_id": None,
+        **group,
+        "source": group.get("source", NOT_KNOWN),
+        "destination": group.get("destination", NOT_KNOWN),
+        "lag_seconds": {**{name: None for name, _ in QUANTILES}, **group["lag_seconds"]},
+        "rpo": {"share": None, **group["rpo"]},
+    }
+
+
+def totals_of(body: Mapping[str, Any], found: Figures, *, earlier: bool) -> dict[str, Any]:
+    """Sums over all pairs, and the one word for how it is: ``quiet``, ``well`` or ``trouble``.
+
+    ``earlier``: something is failed or overdue, maybe of a version that was written before the window.
+    """
     groups = body["groups"]
     total: dict[str, Any] = {
         name: sum(group[name] for group in groups)
@@ -61,7 +80,8 @@ def totals_of(body: Mapping[str, Any], found: Figures) -> dict[str, Any]:
     total["share"] = within / judged if judged else None
     oldest = [group["oldest_pending_seconds"] for group in groups if "oldest_pending_seconds" in group]
     total["oldest_pending_seconds"] = max(oldest, default=None)
-    total["word"] = "trouble" if found.problems else "well" if groups else "quiet"
+    total["word"] = "trouble" if found.problems or earlier else "well" if groups else "quiet"
+    total["earlier"] = earlier and not found.problems
     return total
 
 

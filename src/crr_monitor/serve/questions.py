@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 from msgspec import Struct
 
 from crr_monitor.core.model import VISIBLE, Status, to_json
-from crr_monitor.core.times import DAY_MS, BadTimeError, parse_duration, parse_time
-from crr_monitor.process.figures import By, Window, default_as_of, figures
+from crr_monitor.core.times import DAY_MS, BadTimeError, parse_duration, parse_moment, parse_time
+from crr_monitor.process.figures import By, Window, figures
 from crr_monitor.stores.base import Query, system_clock
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Stats(Struct, frozen=True):
 
     def answer(self, store: Store, target_ms: int) -> dict[str, Any]:
         """The figures, as ``crr-monitor stats -o json`` has them."""
-        now = clock_of(store)
+        now = system_clock()
         as_of = now if self.as_of is None else self.as_of.at(now)
         since = None if self.since is None else self.since.at(as_of)
         until = None if self.until is None else self.until.at(as_of)
         if since is None and until is None:
-            # One more millisecond: the newest event of a replay is written exactly then.
+            # One more millisecond: what is written exactly then counts too.
             since, until = max(0, as_of - (self.window or WINDOW_MS)), as_of + 1
         elif since is not None and until is not None and since >= until:
             message = "since is not before until"
@@ -75,7 +75,7 @@ class Records(Struct, frozen=True):
 
     def answer(self, store: Store) -> list[dict[str, Any]]:
         """The records, as ``crr-monitor list -o json`` has them."""
-        as_of = clock_of(store)
+        as_of = system_clock()
         query = Query(
             self.status,
             self.source,
@@ -100,11 +100,6 @@ class OneObject(Struct, frozen=True):
         """The versions' records, as ``crr-monitor status -o json`` has them."""
         records = store.versions(self.bucket, self.key, self.version_id)
         return [to_json(record, uncertain=True) for record in records]
-
-
-def clock_of(store: Store) -> int:
-    """The time of the question: now, or in a replay of old logs the newest event."""
-    return default_as_of(store.newest(), system_clock())
 
 
 def read_stats(given: Mapping[str, str]) -> Stats:
@@ -184,7 +179,7 @@ def _moment(given: Mapping[str, str], name: str) -> Moment | None:
     if ago is not None:
         return Moment(ago, ago=True)
     try:
-        at = parse_time(text)[0]
+        at = parse_moment(text)
     except BadTimeError:
         at = -1
     if not 0 <= at <= _LATEST:

@@ -36,6 +36,7 @@ from crr_monitor.serve.readers import Readers
 from crr_monitor.serve.sources import SourceThread
 from crr_monitor.serve.sqs import QueueReader
 from crr_monitor.serve.state import State
+from crr_monitor.serve.subscriptions import Subscriptions
 from crr_monitor.serve.ticks import Purge, Tick, TickError, TickThread, WrittenStore
 from crr_monitor.serve.tokens import Guard, read_token
 from crr_monitor.serve.watching import Ask, Look
@@ -80,6 +81,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     ``sources``: folders and ``sqs://`` addresses. ``prober``: with it S3 is asked about what is overdue. ``senders``:
     who is told of trouble. ``archive``: where to write what settles. ``open_queue``: opens such an address.
+    ``topics``: ARNs of topics of SNS that may subscribe; ``endpoint_url``: of a local AWS.
     """
 
     config: Config
@@ -90,6 +92,8 @@ class Options(Struct, frozen=True, kw_only=True):
     senders: tuple[Sender, ...] = ()
     archive: Target | None = None
     open_queue: Callable[[str], Queue] = open_queue
+    topics: tuple[str, ...] = ()
+    endpoint_url: str | None = None
 
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
@@ -167,14 +171,15 @@ class _Service:
         guard = None if token is None else Guard(token)
         self.state = State(system_clock(), __version__)
         self._rejects = RejectFile(config.rejects)
-        self._writer = Writer(lambda: self._open(create=True), self._rejects, self.state)
+        self._writer = Writer(lambda: self._open(create=True), self._rejects, self.state, say)
         self._readers = Readers(lambda: self._open(create=False))
         self._hears = guard is not None or bool(options.sources)
         access = Access(guard, local=is_loopback(config.listen.host))
         health = Health(self._writer, self.state)
         own = Own(rpo_seconds=float(config.rpo_seconds))
         self._site = Site(config, access, self._readers, self.state, own, health)
-        self._app = self._site.app(Webhook(self._writer, guard, self.state))
+        topics = Subscriptions(options.topics, say, options.endpoint_url)
+        self._app = self._site.app(Webhook(self._writer, guard, self.state, topics))
         self._sources = [self._source(each) for each in options.sources]
         watchlog = Watchlog(self.state, hears_http=guard is not None)
         self._feed = None if options.archive is None else Feed(options.archive, watchlog)

@@ -65,6 +65,9 @@ class WrittenStore(SqliteStore):
     def archive_as(self, name: str | None) -> str | None:  # noqa: D102 - the store's
         return self._writer.call(lambda store, _rejects: _file(store).archive_as(name)).result()
 
+    def catch_up(self, limit: int) -> bool:  # noqa: D102 - the store's
+        return self._writer.call(lambda store, _rejects: _file(store).catch_up(limit)).result()
+
     def archived(self, revision: int) -> None:  # noqa: D102 - the store's
         self._writer.call(lambda store, _rejects: _file(store).archived(revision)).result()
 

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from crr_monitor.serve.subscriptions import CONFIRMATION, TYPE_HEADER, SubscriptionError
 from crr_monitor.serve.writer import RefusedError
 from crr_monitor.sources.inflate import MAGIC
 from crr_monitor.sources.memory import InflateError, inflate, pieces_of
@@ -19,6 +20,7 @@ from crr_monitor.stores.base import Counts, system_clock
 if TYPE_CHECKING:
     from crr_monitor.process.gather import Gatherer
     from crr_monitor.serve.state import State
+    from crr_monitor.serve.subscriptions import Subscriptions
     from crr_monitor.serve.tokens import Guard
     from crr_monitor.serve.writer import Outcome, Writer
 
@@ -103,16 +105,19 @@ class _Post:
 class Webhook:
     """The handler of ``POST /events``."""
 
-    def __init__(self, writer: Writer, guard: Guard | None, state: State) -> None:
-        """Without ``guard`` there is no token, and so nobody who may send."""
+    def __init__(self, writer: Writer, guard: Guard | None, state: State, topics: Subscriptions) -> None:
+        """Without ``guard`` there is no token, and so nobody who may send. ``topics`` of SNS may subscribe."""
         self._writer = writer
         self._guard = guard
         self._state = state
+        self._topics = topics
         self._began: dict[int, float] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Take a request."""
-        response = await self._answer(request)
+        return self._counted(await self._answer(request))
+
+    def _counted(self, response: web.Response) -> web.Response:
         counted = self._state.requests
         counted[response.status] = counted.get(response.status, 0) + 1
         return response
@@ -120,16 +125,20 @@ class Webhook:
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
         """Refuse before the body is sent, where the sender waits to be told (``Expect: 100-continue``)."""
         refusal = self._refusal(request)
-        if refusal is None and request.transport is not None:
+        if refusal is not None:
+            return self._counted(refusal)
+        if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return refusal
+        return None
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         """What can be said without the body."""
         if self._guard is None:
             return refused(FORBIDDEN, "no token is set, so nothing is taken: start the monitor with --token-file")
         if not self._guard.allows(request.headers.get("Authorization")):
-            return refused(UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN")
+            # SNS sends its password only when it is asked for it, and knows no other way than this.
+            challenge = {"WWW-Authenticate": 'Basic realm="crr-monitor"'} if self._topics else None
+            return refused(UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN", challenge)
         if request.headers.get("Content-Encoding", "").strip().lower() not in ENCODINGS:
             return refused(WRONG_KIND, "Content-Encoding may be gzip, or be left out")
         length = request.content_length
@@ -169,6 +178,10 @@ class Webhook:
         body = await _body_of(request)
         if isinstance(body, web.Response):
             return body
+        if self._topics and request.headers.get(TYPE_HEADER) == CONFIRMATION:
+            refusal = await self._confirm(body)
+            if refusal is not None:
+                return refusal
         post = _Post(body, gzip=request.headers.get("Content-Encoding", "").strip().lower() in ENCODINGS[2:])
         self._writer.submit(post)
         outcome = await post.future
@@ -177,6 +190,14 @@ class Webhook:
         if isinstance(outcome, RefusedError):
             return refused(outcome.status, str(outcome))
         return refused(UNAVAILABLE, f"not stored: {outcome}", {"Retry-After": "5"})
+
+    async def _confirm(self, body: bytes) -> web.Response | None:
+        """Confirm a subscription; or why that was not done."""
+        try:
+            await asyncio.to_thread(self._topics.confirm, body)
+        except SubscriptionError as error:
+            return refused(UNAVAILABLE if error.allowed else FORBIDDEN, str(error))
+        return None
 
 
 async def _body_of(request: web.Request) -> bytes | web.Response:
@@ -199,7 +220,7 @@ def refused(status: int, text: str, headers: dict[str, str] | None = None) -> we
     """An answer in JSON that says what is wrong and what to do."""
     response = _said(status, Answer(error=text), headers)
     if status == UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="crr-monitor"'
+        response.headers.setdefault("WWW-Authenticate", 'Bearer realm="crr-monitor"')
     if status in {UNAUTHORIZED, FORBIDDEN, TIMEOUT, TOO_LARGE, WRONG_KIND}:
         # The body was not read, and is not going to be.
         response.force_close()

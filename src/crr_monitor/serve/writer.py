@@ -84,8 +84,18 @@ class _Stop(Struct):
 class Writer:
     """Hand in from any thread; the thread starts with :meth:`start` and ends with :meth:`stop`."""
 
-    def __init__(self, open_store: Callable[[], Store], rejects: RejectFile, state: State) -> None:
-        """``open_store`` is called in the writer's thread, where the store then lives."""
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        rejects: RejectFile,
+        state: State,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """``open_store`` is called in the writer's thread, where the store then lives.
+
+        ``say`` is told when nothing can be stored, and when it can be again.
+        """
+        self._say = say
         self._open_store = open_store
         self._rejects = rejects
         self._state = state
@@ -203,15 +213,23 @@ class Writer:
         except (StoreError, RejectError) as error:
             problem = error
             state.store_failures += 1
-            state.store_problem = str(error)
+            self._tell(str(error))
         else:
-            state.store_problem = None
+            self._tell(None)
             state.stored_at = system_clock()
             if gathered is not None:
                 _count(state, gathered.counts)
         state.batches += 1
         state.commits.add(time.monotonic() - began)
         group.finish(problem)
+
+    def _tell(self, problem: str | None) -> None:
+        """Keep why nothing can be stored, for whoever asks, and say it when it changes."""
+        before, self._state.store_problem = self._state.store_problem, problem
+        if problem is not None and problem != before:
+            self._say(f"not stored: {problem} (senders are told, and files are read again)")
+        elif problem is None and before is not None:
+            self._say("it can be stored again")
 
     def _do(self, call: Call, store: Store) -> None:
         if not call.future.set_running_or_notify_cancel():
