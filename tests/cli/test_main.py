@@ -116,15 +116,11 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
     assert "Error: " in streams.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["ingest", "dynamodb://t"]],
-    ids=" ".join,
-)
-def test_what_comes_later_says_so(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever asks for a source that is to come learns that this version does not have it."""
-    assert main(arguments) == USAGE
-    assert "is a store, not a source" in capsys.readouterr().err
+@pytest.mark.parametrize("source", ["dynamodb://table", "sqlite:///status.db"])
+def test_a_store_is_no_source(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever names a store where logs are read learns where it belongs."""
+    assert main(["ingest", source]) == USAGE
+    assert f"{source}: is a store, not a source; name it with --store" in capsys.readouterr().err
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

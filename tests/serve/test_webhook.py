@@ -199,6 +199,7 @@ def wait_until_waiting(server: Server, count: int) -> None:
         (b"{}", {"Content-Encoding": "gzip"}, 400, "the data is said to be gzip, and does not begin like it"),
         (gzip.compress(b"{}" * 99)[:-9], {"Content-Encoding": "gzip"}, 400, "gzip data is truncated"),
     ],
+    ids=["empty", "blank", "other encoding", "no gzip", "truncated"],
 )
 def test_request_that_cannot_be_taken(
     server: Server, body: bytes, headers: dict[str, str], status: int, error: str

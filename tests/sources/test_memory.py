@@ -84,6 +84,7 @@ def test_inflate_stops_at_the_limit() -> None:
         (gzip.compress(b"{}") + b"x", "gzip data is followed by bytes that are no gzip"),
         (gzip.compress(b"{}")[:-8] + b"\0" * 8, "gzip data is corrupt"),
     ],
+    ids=["none", "truncated", "followed", "corrupt"],
 )
 def test_damaged_gzip_is_refused_as_a_whole(data: bytes, reason: str) -> None:
     """Of damaged bytes nothing is taken, and the reason is told."""
