@@ -6,15 +6,11 @@ Local from wherever it is configured to; nothing of it becomes a part of this pr
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.java_server import ROOT, Server, fetch, free_port, java_and_maven, run_tests
+
 FOLDER = ROOT / "build" / "dynamodb-local"
 LIBRARIES = FOLDER / "libraries"
 VERSION = "2.5.4"
@@ -34,73 +30,40 @@ POM = f"""\
   </dependencies>
 </project>
 """
-SERVER = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
-START_SECONDS = 60
+MAIN_CLASS = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
 
 
-def fetch(mvn: str) -> None:
-    """Have Maven put DynamoDB Local and all that it needs into the folder, unless it is there."""
-    if (LIBRARIES / f"DynamoDBLocal-{VERSION}.jar").exists():
-        return
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "pom.xml").write_text(POM, encoding="utf-8")
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={LIBRARIES}"]
-    subprocess.run([mvn, "--quiet", "--batch-mode", *goal], cwd=FOLDER, check=True)  # noqa: S603 - what is named above
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def answers(port: int, server: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server takes connections; whether it does."""
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return True
-    return False
+def listens(port: int) -> bool:
+    """Whether the server takes connections."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def main() -> int:
     """Fetch it, start it, run the tests, stop it; gives the exit status of pytest."""
-    java, mvn = shutil.which("java"), shutil.which("mvn")
-    if java is None or mvn is None:
-        print("install Java 17 and Maven, or name an endpoint with CRR_MONITOR_TEST_DYNAMODB_ENDPOINT", file=sys.stderr)
+    found = java_and_maven("install Java 17 and Maven, or name an endpoint with CRR_MONITOR_TEST_DYNAMODB_ENDPOINT")
+    if found is None:
         return 1
-    fetch(mvn)
+    java, mvn = found
+    copy = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={LIBRARIES}"]
+    fetch(mvn, FOLDER, POM, [(LIBRARIES / f"DynamoDBLocal-{VERSION}.jar", copy)])
     port = free_port()
-    command = [
-        java,
-        f"-Djava.library.path={LIBRARIES}",
-        "-cp",
-        f"{LIBRARIES}/*",
-        SERVER,
-        "-inMemory",
-        "-port",
-        str(port),
-    ]
-    with (
-        (FOLDER / "log").open("wb") as log,
-        # Where it is started it leaves a file.
-        subprocess.Popen(command, cwd=FOLDER, stdout=log, stderr=log) as server,  # noqa: S603 - what is named above
-    ):
-        try:
-            if not answers(port, server):
-                print(f"DynamoDB Local did not start: see {FOLDER / 'log'}", file=sys.stderr)
-                return 1
-            environment = {**os.environ, "CRR_MONITOR_TEST_DYNAMODB_ENDPOINT": f"http://127.0.0.1:{port}"}
-            tests = sys.argv[1:] or ["tests/stores/test_dynamodb.py", "tests/stores/test_contract.py"]
-            return subprocess.run(  # noqa: S603 - what is named above
-                [sys.executable, "-m", "pytest", *tests], cwd=ROOT, env=environment, check=False
-            ).returncode
-        finally:
-            server.terminate()
+    server = Server(
+        name="DynamoDB Local",
+        folder=FOLDER,  # where it is started it leaves a file
+        arguments=[
+            f"-Djava.library.path={LIBRARIES}",
+            *("-cp", f"{LIBRARIES}/*", MAIN_CLASS),
+            *("-inMemory", "-port", str(port)),
+        ],
+        variable="CRR_MONITOR_TEST_DYNAMODB_ENDPOINT",
+        tests=["tests/stores/test_dynamodb.py", "tests/stores/test_contract.py"],
+        seconds=60,
+    )
+    return run_tests(java, server, port, listens)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,11 @@ part of this project. It listens on the loopback interface only, and takes at mo
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
-import time
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 
-from tools.dynamodb_local import free_port
+from tools.java_server import ROOT, Server, fetch, free_port, java_and_maven, run_tests
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "trino"
 LIBRARIES = FOLDER / "libraries"
 PLUGINS = FOLDER / "plugins"
@@ -68,23 +62,6 @@ memory.heap-headroom-per-node=256MB
 """
 """Catalogs are made by the tests, which know where their Glue and S3 are."""
 
-START_SECONDS = 120
-
-
-def fetch(mvn: str) -> None:
-    """Have Maven put the server's libraries and the connector into the folder, unless they are there."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "pom.xml").write_text(POM, encoding="utf-8")
-    artifact = f"-Dartifact=io.trino:{CONNECTOR}:{VERSION}:zip"
-    copy = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={LIBRARIES}"]
-    unpack = ["dependency:unpack", artifact, f"-DoutputDirectory={PLUGINS}"]
-    for made, goal in (
-        (LIBRARIES / f"trino-main-{VERSION}.jar", copy),
-        (PLUGINS / f"{CONNECTOR}-{VERSION}" / f"{CONNECTOR}-{VERSION}.jar", unpack),
-    ):
-        if not made.exists():
-            subprocess.run([mvn, "--quiet", "--batch-mode", *goal], cwd=FOLDER, check=True)  # noqa: S603 - as above
-
 
 def started(port: int) -> bool:
     """Whether the server answers, and says that it has started."""
@@ -98,51 +75,33 @@ def started(port: int) -> bool:
         connection.close()
 
 
-def answers(port: int, server: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server has started; whether it has."""
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and server.poll() is None:
-        if started(port):
-            return True
-        time.sleep(0.5)
-    return False
-
-
 def main() -> int:
     """Fetch it, start it, run the tests, stop it; gives the exit status of pytest."""
-    java, mvn = shutil.which("java"), shutil.which("mvn")
-    if java is None or mvn is None:
-        print("install a JDK (17 or later) and Maven, or name a Trino with CRR_MONITOR_TEST_TRINO", file=sys.stderr)
+    found = java_and_maven("install a JDK (17 or later) and Maven, or name a Trino with CRR_MONITOR_TEST_TRINO")
+    if found is None:
         return 1
-    fetch(mvn)
+    java, mvn = found
+    copy = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={LIBRARIES}"]
+    artifact = f"-Dartifact=io.trino:{CONNECTOR}:{VERSION}:zip"
+    unpack = ["dependency:unpack", artifact, f"-DoutputDirectory={PLUGINS}"]
+    plugin = PLUGINS / f"{CONNECTOR}-{VERSION}" / f"{CONNECTOR}-{VERSION}.jar"
+    fetch(mvn, FOLDER, POM, [(LIBRARIES / f"trino-main-{VERSION}.jar", copy), (plugin, unpack)])
     port = free_port()
     (FOLDER / "Start.java").write_text(START, encoding="utf-8")
     (FOLDER / "config.properties").write_text(CONFIG.format(port=port, plugins=PLUGINS), encoding="utf-8")
-    command = [
-        java,
-        "-Xmx2G",
-        "-Duser.timezone=UTC",
-        "-Djdk.attach.allowAttachSelf=true",
-        f"-Dconfig={FOLDER / 'config.properties'}",
-        "-cp",
-        f"{LIBRARIES}/*",
-        "Start.java",
-    ]
-    with (
-        (FOLDER / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=FOLDER, stdout=log, stderr=log) as server,  # noqa: S603 - what is named above
-    ):
-        try:
-            if not answers(port, server):
-                print(f"Trino did not start: see {FOLDER / 'log'}", file=sys.stderr)
-                return 1
-            environment = {**os.environ, "CRR_MONITOR_TEST_TRINO": f"http://127.0.0.1:{port}"}
-            tests = sys.argv[1:] or ["tests/history/test_on_trino.py"]
-            return subprocess.run(  # noqa: S603 - what is named above
-                [sys.executable, "-m", "pytest", *tests], cwd=ROOT, env=environment, check=False
-            ).returncode
-        finally:
-            server.terminate()
+    server = Server(
+        name="Trino",
+        folder=FOLDER,
+        arguments=[
+            *("-Xmx2G", "-Duser.timezone=UTC", "-Djdk.attach.allowAttachSelf=true"),
+            f"-Dconfig={FOLDER / 'config.properties'}",
+            *("-cp", f"{LIBRARIES}/*", "Start.java"),
+        ],
+        variable="CRR_MONITOR_TEST_TRINO",
+        tests=["tests/history/test_on_trino.py"],
+        seconds=120,
+    )
+    return run_tests(java, server, port, started)
 
 
 if __name__ == "__main__":

@@ -302,8 +302,8 @@ def test_handlers(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("works", [True, False])
 def test_first_look(hub: Hub, monkeypatch: pytest.MonkeyPatch, works: bool) -> None:  # noqa: FBT001
     """The stack's own call is answered with success whatever comes of the look; a deletion is answered without one."""
-    answers: list[tuple[str, str]] = []
-    monkeypatch.setattr(Answer, "give", lambda _self, status, reason, _data=None: answers.append((status, reason)))
+    answers: list[dict[str, str]] = []
+    monkeypatch.setattr(Answer, "_send", lambda _self, body: answers.append(json.loads(body)))
     monkeypatch.setattr(watch, "_runtime", lambda _arn: hub.runtime)
     if not works:
         hub.sandbox.fault("error", code="AccessDenied", match={"service": "monitoring", "operation": "PutMetricData"})
@@ -312,8 +312,8 @@ def test_first_look(hub: Hub, monkeypatch: pytest.MonkeyPatch, works: bool) -> N
     with nullcontext() if works else pytest.raises(WatchFailedError):
         watch.handler({"ResponseURL": "https://x", "RequestType": "Create"}, context)  # type: ignore[arg-type]
     watch.handler({"ResponseURL": "https://x", "RequestType": "Delete"}, context)  # type: ignore[arg-type]
-    assert [status for status, _ in answers] == ["SUCCESS", "SUCCESS"]
-    assert [reason == "looked" for _, reason in answers] == [works, True]
+    assert [answer["Status"] for answer in answers] == ["SUCCESS", "SUCCESS"]
+    assert [answer["Reason"] == "looked" for answer in answers] == [works, True]
 
 
 def samples(hub: Hub, source: str) -> float:
