@@ -13,7 +13,7 @@ from crr_monitor.core.model import FLAT_FIELDS
 from crr_monitor.core.times import HOUR_MS
 from crr_monitor.history.driver import HistoryError
 from crr_monitor.history.layout import Folder, local_copy, split_address
-from crr_monitor.history.schema import COLUMNS, NAMES, glue_columns, glue_partitions
+from crr_monitor.history.schema import COLUMNS, COVERAGE_FOLDER, NAMES, glue_columns, glue_partitions
 from crr_monitor.history.write import Written, write_rows
 from tests.factories import AT, failed, replica, user_write
 from tests.history.making import archived, asked, rows_of
@@ -135,7 +135,9 @@ def test_an_archive_that_may_not_be_read_is_not_empty() -> None:
         archive = Path(name) / "archive"
         write_rows(rows_of(user_write(), replica()), Folder(archive), "a")
         (made,) = archive.glob("day=*/hour=*/a.parquet")
-        for folder in (archive, made.parent.parent, made.parent):
+        watched = archive / COVERAGE_FOLDER / "day=2026-11-01"
+        watched.mkdir(parents=True)
+        for folder in (archive, made.parent.parent, made.parent, watched.parent, watched):
             mode = folder.stat().st_mode
             folder.chmod(0)
             with powerless(), pytest.raises(HistoryError) as caught:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crr_monitor.history.driver import HistoryError
+from crr_monitor.history.schema import COVERAGE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,7 +183,7 @@ def _check_readable(folder: Path) -> None:
         raise HistoryError(message) from error
 
     for _, folders, _ in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if name.startswith(("day=", "hour="))]
+        folders[:] = [name for name in folders if name.startswith(("day=", "hour=", COVERAGE_FOLDER))]
 
 
 def local_copy(where: str, s3: Callable[[], Any], cache: Path, first: str = "", last: str = "9") -> Path:
