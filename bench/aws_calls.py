@@ -153,6 +153,7 @@ class Bench:
         os.environ |= {
             "CRR_MONITOR_STORE": url,
             "CRR_MONITOR_METRICS_DETAIL": "Totals",
+            "CRR_MONITOR_METRICS_NAMESPACE": "CRRMonitor",
             "CRR_MONITOR_ARCHIVE_STREAM": "",
         }
         self.store = settle.store()
