@@ -16,7 +16,7 @@ from crr_monitor.core.topology import Topology
 from crr_monitor.core.topology_document import parse_topology
 from crr_monitor.history import backfill, spill, stages
 from crr_monitor.history.backfill import make_plan, run
-from crr_monitor.history.carry import Looked, Unfinished, carried_parts, evidence_of, look, take_up
+from crr_monitor.history.carry import Looked, carried_parts, evidence_of, look, take_up
 from crr_monitor.history.coverage import time_of_logs
 from crr_monitor.history.s3 import Reach
 from crr_monitor.history.spill import read_blocks
@@ -31,7 +31,6 @@ from tests.messages import cloudtrail, cloudtrail_replica, encoded
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from crr_monitor.core.archive import ArchiveRow
     from crr_monitor.core.events import Event
     from crr_monitor.core.evidence import Evidence
 
@@ -204,11 +203,6 @@ def test_the_time_of_logs_is_in_their_names() -> None:
 # Rows as evidence -----------------------------------------------------------------------------------------------------
 
 
-def unfinished(row: ArchiveRow) -> Unfinished:
-    """The row as it is read from the archive."""
-    return Unfinished(*[getattr(row, name) for name in Unfinished.__struct_fields__])
-
-
 @pytest.mark.parametrize("kind", ["cloudtrail", "notification"])
 def test_rows_are_evidence_of_themselves(kind: Any) -> None:  # noqa: ANN401
     """What the rows of a version say, taken as evidence, gives these rows again, whatever happened to it."""
@@ -219,7 +213,7 @@ def test_rows_are_evidence_of_themselves(kind: Any) -> None:  # noqa: ANN401
         rows = list(all_rows(record, newest, "open"))
         if not rows:
             continue
-        whole, *parts = (evidence_of(unfinished(row)) for row in rows)
+        whole, *parts = (evidence_of(row) for row in rows)
         for part in parts:
             whole = merge(whole, part)
         seen.update(row.status for row in rows)
@@ -241,4 +235,4 @@ def test_rows_are_evidence_of_themselves(kind: Any) -> None:  # noqa: ANN401
 def test_what_s3_said_is_evidence_of_itself(events: list[Event]) -> None:
     """Copies that are known by S3's word have no more times afterwards than they had before."""
     (row,) = rows_of(*events)
-    assert list(all_rows(derive(evidence_of(unfinished(row))), RECORDED, "open")) == [row]
+    assert list(all_rows(derive(evidence_of(row)), RECORDED, "open")) == [row]

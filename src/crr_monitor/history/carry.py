@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from crr_monitor.core.archive import LATENESS_MS
+from crr_monitor.core.archive import LATENESS_MS, ArchiveRow
 from crr_monitor.core.events import Mark
 from crr_monitor.core.evidence import Claim, ClaimKind, Evidence, Expectation, Failure, Origin, Sighting, Taken
 from crr_monitor.core.merge import merge
@@ -26,6 +26,7 @@ from crr_monitor.history.coverage import time_of_logs
 from crr_monitor.history.driver import connected, text
 from crr_monitor.history.layout import ENDING, PATTERN, S3, Prefix, split_address
 from crr_monitor.history.s3 import Reach
+from crr_monitor.history.schema import ROW_FIELDS, TIMES
 from crr_monitor.history.spill import Spill
 from crr_monitor.stores.packed import pack, unpack
 
@@ -47,38 +48,14 @@ _UNFINISHED = (
 """Rows that more evidence could change, and repairs: logs that overlap may show the end without the failure."""
 
 
-class Unfinished(Struct, frozen=True, array_like=True):
-    """What is needed of such a row; times in milliseconds."""
-
-    key: str
-    version_id: str
-    source_account: str | None
-    source_region: str | None
-    source_bucket: str | None
-    operation: str
-    size: int | None
-    etag: str | None
-    written_at: int | None
-    destination_account: str | None
-    destination_region: str | None
-    destination_bucket: str | None
-    rule_id: str | None
-    status: str
-    replicated_at: int | None
-    failed_at: int | None
-    failure_reason: str | None
-    evidence: str | None
-    time_precision: float
-    counted_at: int
-    repaired: bool
+def _field(name: str) -> str:
+    """The SQL of a field of a row; Firehose and we may write a time in different forms."""
+    if name == "lag_ms":
+        return "CAST(round(lag_seconds * 1000) AS BIGINT)"
+    return f"epoch_ms(CAST({name} AS TIMESTAMP))" if name in TIMES else f'"{name}"'
 
 
-_TIMES = frozenset({"written_at", "replicated_at", "failed_at", "counted_at"})
-_COLUMNS = ", ".join(
-    # Firehose and we may write a time in different forms.
-    f"epoch_ms(CAST({name} AS TIMESTAMP))" if name in _TIMES else f'"{name}"'
-    for name in Unfinished.__struct_fields__
-)
+_FIELDS = ", ".join(map(_field, ROW_FIELDS))
 
 
 class Looked(Struct, frozen=True):
@@ -150,17 +127,17 @@ def _names(folder: Path) -> Iterator[str]:
     return (file.relative_to(folder).as_posix() for file in folder.glob(PATTERN))
 
 
-def _rows(database: Database, files: list[Path]) -> Iterator[list[Unfinished]]:
+def _rows(database: Database, files: list[Path]) -> Iterator[list[ArchiveRow]]:
     names = ", ".join(map(text, files))
     database.execute(
-        f"SELECT {_COLUMNS} FROM read_parquet([{names}], hive_partitioning=false, union_by_name=true)"
+        f"SELECT {_FIELDS} FROM read_parquet([{names}], hive_partitioning=false, union_by_name=true)"
         f" WHERE {_UNFINISHED}"
     )
     while rows := database.fetchmany(FETCH_ROWS):
-        yield [Unfinished(*row) for row in rows]
+        yield [ArchiveRow(*row) for row in rows]
 
 
-def evidence_of(row: Unfinished) -> Evidence:
+def evidence_of(row: ArchiveRow) -> Evidence:
     """What a row says, as evidence: alone it gives the row again."""
     sightings: list[Sighting] = []
     failures: list[Failure] = []
@@ -183,7 +160,7 @@ def evidence_of(row: Unfinished) -> Evidence:
     return Evidence(row.key, row.version_id, tuple(sightings), tuple(failures), tuple(claims))
 
 
-def _write(row: Unfinished, bucket: str, at: int) -> Sighting:
+def _write(row: ArchiveRow, bucket: str, at: int) -> Sighting:
     expected: tuple[Expectation, ...] = ()
     if row.destination_bucket is not None:
         place = (row.rule_id, row.destination_account, row.destination_region)
@@ -202,7 +179,7 @@ def _write(row: Unfinished, bucket: str, at: int) -> Sighting:
     )
 
 
-def _replica(row: Unfinished, bucket: str, at: int) -> Sighting:
+def _replica(row: ArchiveRow, bucket: str, at: int) -> Sighting:
     origins: tuple[Origin, ...] = ()
     if row.source_bucket is not None:
         place = (row.source_account or "", row.source_region or "", row.rule_id or "")
@@ -222,7 +199,7 @@ def _replica(row: Unfinished, bucket: str, at: int) -> Sighting:
     )
 
 
-def _arrived(row: Unfinished) -> Iterator[Claim]:
+def _arrived(row: ArchiveRow) -> Iterator[Claim]:
     """That it is there, by S3's word."""
     if row.replicated_at is not None and row.source_bucket is not None:
         yield _claim(ClaimKind.COMPLETED, row.source_bucket, row, row.replicated_at)
@@ -232,13 +209,13 @@ def _arrived(row: Unfinished) -> Iterator[Claim]:
         yield _claim(ClaimKind.COMPLETED, row.source_bucket, row)
 
 
-def _claim(kind: ClaimKind, bucket: str, row: Unfinished | None, at: int | None = None) -> Claim:
+def _claim(kind: ClaimKind, bucket: str, row: ArchiveRow | None, at: int | None = None) -> Claim:
     label = "replica-event" if row is None or row.evidence is None else row.evidence
     destination = None if row is None or kind is ClaimKind.REPLICA else row.destination_bucket
     return Claim(kind, bucket, destination, at, row is not None and at is not None and _whole(row, at), label)
 
 
-def _failure(row: Unfinished) -> Failure:
+def _failure(row: ArchiveRow) -> Failure:
     at = row.failed_at
     first = at if at is None or row.written_at is not None else min(at, row.counted_at)
     return Failure(
@@ -254,7 +231,7 @@ def _failure(row: Unfinished) -> Failure:
     )
 
 
-def _whole(row: Unfinished, at: int) -> bool:
+def _whole(row: ArchiveRow, at: int) -> bool:
     """Whether a time came in whole seconds: a row only says that one of its times did."""
     return row.time_precision >= 1 and at % SECOND_MS == 0
 

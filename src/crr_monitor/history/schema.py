@@ -94,6 +94,9 @@ COVERAGE_FOLDER = FOLDER
 FROM_ROW = {"lag_seconds": "lag_ms"}
 """Columns that :class:`~crr_monitor.core.archive.ArchiveRow` has under another name."""
 
+TIMES = frozenset(column.name for column in COLUMNS if column.hive == "timestamp")
+"""The columns that are milliseconds in a row, and a time in the archive."""
+
 ROW_FIELDS = ArchiveRow.__struct_fields__
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 from crr_monitor.core.archive import arrival, latest_event, partition_of
 from crr_monitor.history.driver import Database, connected, text
 from crr_monitor.history.layout import ENDING
-from crr_monitor.history.schema import COLUMNS, FROM_ROW, ROW_FIELDS
+from crr_monitor.history.schema import COLUMNS, FROM_ROW, ROW_FIELDS, TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,7 +27,6 @@ SEPARATOR = "\x1f"
 
 _SPECIAL = re.compile('["\r\n]')
 _SEPARATORS = len(ROW_FIELDS) - 1
-_TIMES = frozenset(column.name for column in COLUMNS if column.hive == "timestamp")
 
 
 class Written(Struct):
@@ -74,7 +73,7 @@ def select_text(files: Iterable[Path], *, hour: bool = False) -> str:
 
 
 def _text_type(name: str) -> str:
-    if name == "lag_ms" or name in _TIMES:
+    if name == "lag_ms" or name in TIMES:
         return "BIGINT"
     return next(column.sql for column in COLUMNS if column.name == name)
 
@@ -82,7 +81,7 @@ def _text_type(name: str) -> str:
 def _value(name: str) -> str:
     if name == "lag_seconds":
         return f"{FROM_ROW[name]} / 1000.0 AS {name}"
-    if name in _TIMES:
+    if name in TIMES:
         return f"make_timestamp_ms({name}) AS {name}"
     return f'"{name}"' if name == "key" else name
 
