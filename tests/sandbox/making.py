@@ -5,8 +5,10 @@ Buckets, queues and rules have names of their own in every test, so that one san
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 from crr_monitor.sandbox import Latency
@@ -47,6 +49,21 @@ class World:
         """Switch versioning."""
         configuration = {"Status": status}
         self.s3(account, region).put_bucket_versioning(Bucket=bucket, VersioningConfiguration=configuration)
+
+    def function(self, name: str, source: str, **settings: Any) -> str:  # noqa: ANN401
+        """A Lambda function with the handler of this source; gives its ARN."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as package:
+            package.writestr("f.py", source)
+        made = self.sandbox.client("lambda", HOME, EAST).create_function(
+            FunctionName=name,
+            Runtime="python3.13",
+            Handler="f.handler",
+            Role=f"arn:aws:iam::{HOME}:role/f",
+            Code={"ZipFile": archive.getvalue()},
+            **settings,
+        )
+        return str(made["FunctionArn"])
 
     def replicate(self, source: str, *rules: dict[str, Any], role: str = f"arn:aws:iam::{HOME}:role/crr") -> None:
         """Set the replication rules of a bucket in the home account."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,21 +20,12 @@ FAILS = "def handler(event, context):\n    raise ValueError(event)\n"
 def test_errors_count_however_a_function_is_called(world: World, kind: str) -> None:
     """Directly, asynchronously and by a rule: each attempt is one invocation and, as it fails, one error."""
     functions, name = world.sandbox.client("lambda", HOME, EAST), f"fails-{kind}"
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("f.py", FAILS)
-    made = functions.create_function(
-        FunctionName=name,
-        Runtime="python3.13",
-        Handler="f.handler",
-        Role=f"arn:aws:iam::{HOME}:role/f",
-        Code={"ZipFile": archive.getvalue()},
-    )
+    arn = world.function(name, FAILS)
     functions.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
     if kind == "schedule":
         events = world.sandbox.client("events", HOME, EAST)
         events.put_rule(Name=name, ScheduleExpression="rate(24 hours)")
-        events.put_targets(Rule=name, Targets=[{"Id": "t", "Arn": made["FunctionArn"]}])
+        events.put_targets(Rule=name, Targets=[{"Id": "t", "Arn": arn}])
         world.sandbox.run_rule(HOME, EAST, name)
     else:
         functions.invoke(FunctionName=name, InvocationType=kind, Payload=json.dumps({}))

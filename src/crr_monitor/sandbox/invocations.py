@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _functions = points.module("services.lambda_svc")
+_processes = points.module("core.lambda_runtime")
 _responses = points.module("core.responses")
+
+_DEFAULT_TIMEOUT_SECONDS = 30
+"""The emulator's, of a function that names none."""
+
+_LOOK_SECONDS = 0.05
 
 _announced: ContextVar[list[bool] | None] = ContextVar("sandbox_announced", default=None)
 """Travels into the thread of an asynchronous invocation; its first attempt takes the entry out."""
@@ -62,18 +69,47 @@ class Invocations:
 
 
 def own_workers(old: Callable[..., None]) -> Callable[..., None]:
-    """The processes of the function that changes, and no others.
+    """The processes of the function that changes and no others, and none in the middle of a call.
 
     A stack of the same name gives its function the same name in every account, and the emulator's CloudFormation ends
-    all that are called so, also in the middle of a call.
+    the processes of all that are called so. In Lambda a call that is running goes on with the code and the settings
+    with which it began, whatever changes meanwhile.
     """
 
     def invalidate(
         func_name: str, qualifier: str | None = None, account: str | None = None, region: str | None = None
     ) -> None:
-        old(func_name, qualifier, account or _responses.get_account_id(), region or _responses.get_region())
+        place = (account or _responses.get_account_id(), region or _responses.get_region())
+        for worker in _take_busy(func_name, qualifier, *place):
+            threading.Thread(target=_end_after_its_call, args=(worker,), daemon=True).start()
+        old(func_name, qualifier, *place)
 
     return invalidate
+
+
+def _take_busy(func_name: str, qualifier: str | None, account: str, region: str) -> list[Any]:
+    """Out of the pools, so that no other call gets them, and the emulator does not find them."""
+    with _processes._lock:
+        pools = [
+            pool
+            for key, pool in _processes._workers.items()
+            if _is_of(key, func_name, account, region) and qualifier in {None, key.rsplit(":", 1)[-1]}
+        ]
+        busy = [worker for pool in pools for worker in pool if worker.in_use]
+        for pool in pools:
+            pool[:] = [worker for worker in pool if not worker.in_use]
+    return busy
+
+
+def _is_of(key: str, func_name: str, account: str, region: str) -> bool:
+    return key.split(":")[:3] == [account, region, func_name]
+
+
+def _end_after_its_call(worker: Any) -> None:  # noqa: ANN401 - the emulator's
+    latest = time.monotonic() + worker.config.get("Timeout", _DEFAULT_TIMEOUT_SECONDS) + 1
+    while worker.in_use and time.monotonic() < latest:
+        time.sleep(_LOOK_SECONDS)
+    _processes.kill_workers([worker])
 
 
 def measure() -> None:

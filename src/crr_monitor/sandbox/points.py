@@ -52,6 +52,12 @@ POINTS: dict[str, dict[str, str | None]] = {
         "evaluate_resource_policy": "doc ctx service named_only direct_only",
         "request_caller_arn": "headers query_params",
     },
+    "core.lambda_runtime": {
+        "_lock": None,
+        "_worker_key": "func_name config qualifier",
+        "_workers": None,
+        "kill_workers": "workers",
+    },
     "core.responses": {
         "error_response_json": "code message status extra message_key content_type",
         "get_account_id": "",
