@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crr_monitor.aws import agent_health, agents, discovery
+from crr_monitor.aws import agent_health, agents, discovery, overlap
 from crr_monitor.aws import setup as converging
 from crr_monitor.aws.agent_register import Agent, AgentRegister
 from crr_monitor.aws.agents import AGENT_VERSION
 from crr_monitor.aws.patterns import buckets_in
-from crr_monitor.aws.record import AGENTS, ANSWERED, Record
+from crr_monitor.aws.record import AGENTS, ANSWERED, REGIONS, Record
 from crr_monitor.aws.sessions import OPTIONS, AwsError
 from crr_monitor.core.agent_notes import AGENTS_NOTE, AgentQueue, AgentsNote, decode_agents
 from crr_monitor.core.times import MINUTE_MS
-from crr_monitor.lambdas import changes, response, setup
+from crr_monitor.lambdas import changes, converge, response, setup
 from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import SettingsError, SettleSettings, SetupSettings, from_environment, variables
 from crr_monitor.lambdas.setup import SetupFailedError
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from crr_monitor.aws.discovery import Discovery
-    from crr_monitor.aws.setup import Report
+    from crr_monitor.aws.overlap import Sources
+    from crr_monitor.aws.setup import Report, Situation
     from crr_monitor.core.topology import Topology
     from crr_monitor.sandbox import Sandbox
 
@@ -723,7 +724,7 @@ def test_older_run_does_not_win(deployed: Sandbox, monkeypatch: pytest.MonkeyPat
             assert watched_buckets(deployed, HOME) == {"orders", "more"}
         return original(*arguments, **options)
 
-    monkeypatch.setattr(setup, "execute", execute)
+    monkeypatch.setattr(converge, "execute", execute)
     setup.handler(HOURLY, Context())
     assert watched_buckets(deployed, HOME) == {"orders", "more"}
     if kind == "hub":
@@ -746,7 +747,7 @@ def test_older_run_about_an_agent_does_not_win(deployed: Sandbox, monkeypatch: p
             setup.handler(received(deployed, announcement("d2")), Context())
         return original(*arguments)
 
-    monkeypatch.setattr(setup, "learn", learn)
+    monkeypatch.setattr(converge, "learn", learn)
     setup.handler(HOURLY, Context())
     assert [pair[0] for pair in learned(deployed)] == ["more"]
 
@@ -763,9 +764,9 @@ def test_changes_all_the_time(deployed: Sandbox, monkeypatch: pytest.MonkeyPatch
         replicate(deployed, name, "orders-dr")
         return original(*arguments, **options)
 
-    monkeypatch.setattr(setup, "execute", execute)
+    monkeypatch.setattr(converge, "execute", execute)
     monkeypatch.setattr(Context, "get_remaining_time_in_millis", lambda _: next(seconds) * 1_000)
-    monkeypatch.setattr(setup, "LEAST_SECONDS", 150.0)
+    monkeypatch.setattr(converge, "LEAST_SECONDS", 150.0)
     report = setup.handler(HOURLY, Context())
     assert report["warnings"] == ["replication rules changed all the time while set-up ran: the next run goes on"]
     assert next(seconds, None) is None
@@ -780,11 +781,69 @@ def test_quiet_run_looks_once(deployed: Sandbox, monkeypatch: pytest.MonkeyPatch
         looks.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(setup, "discover", counting)
+    monkeypatch.setattr(converge, "discover", counting)
     setup.handler(HOURLY, Context())
     assert len(looks) == 2
     setup.handler(HOURLY, Context())
     assert len(looks) == 3
+
+
+NOT_MINE = "the stack has been changed since this run began: the next run goes on, with the new settings"
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("request_type", ["Update", "Delete"])
+def test_run_with_settings_of_before_stops(
+    deployed: Sandbox, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, request_type: str, *, queued: bool
+) -> None:
+    """What began before CloudFormation changed the settings, or removed the stack, does nothing with those it has.
+
+    What it was to do is left for the next run.
+    """
+    setup.handler(receiver.event, Context())
+    replicated_pair(deployed)
+    monkeypatch.setenv("CRR_MONITOR_BUCKET_SETTINGS", "Change")
+    original, waiting = overlap.look_with_old_source, iter([True])
+
+    def look(*arguments: Any) -> tuple[Situation, Sources]:  # noqa: ANN401 - as it is called
+        found = original(*arguments)
+        for _ in waiting:  # only the first that looks is overtaken
+            monkeypatch.setenv("CRR_MONITOR_BUCKET_SETTINGS", "Print")
+            setup.handler({**receiver.event, "RequestType": request_type, "RequestId": "newer"}, Context())
+        return found
+
+    monkeypatch.setattr(converge, "look_with_old_source", look)
+    event: dict[str, Any] = received(deployed, CHANGED) if queued else HOURLY
+    report = setup.handler(event, Context())
+    assert [each["Status"] for each in receiver.answers] == ["SUCCESS", "SUCCESS"]
+    assert (report["done"], report["notes"]) == ([], [NOT_MINE])
+    s3 = deployed.client("s3", HUB, HOME)
+    assert "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket="orders")
+    assert watched_buckets(deployed, HOME) == ({"orders"} if request_type == "Update" else set())
+    if queued:
+        assert report["batchItemFailures"] == [{"itemIdentifier": event["Records"][0]["messageId"]}]
+        assert in_queue(deployed) == 1
+
+
+def test_removal_looks_once_more(deployed: Sandbox, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another run was still making while the stack's things were removed is removed as well, in every Region."""
+    replicated_pair(deployed)
+    setup.handler(receiver.event, Context())
+    original, waiting = converging.execute, iter([True])
+    events, name = deployed.client("events", HUB, "eu-west-1"), f"crr-monitor-{TOKEN}-late"
+
+    def execute(*arguments: Any, **options: Any) -> Report:  # noqa: ANN401 - as it is called
+        report = original(*arguments, **options)
+        for _ in waiting:
+            assert events.list_rules()["Rules"] == []
+            events.put_rule(Name=name, ScheduleExpression="rate(1 day)")
+        return report
+
+    monkeypatch.setattr(converge, "execute", execute)
+    report = setup.handler({**receiver.event, "RequestType": "Delete", "RequestId": "last"}, Context())
+    assert f"delete rule {name} in eu-west-1" in "; ".join(report["done"])
+    assert [each["Status"] for each in receiver.answers] == ["SUCCESS", "SUCCESS"]
+    assert (events.list_rules()["Rules"], record(deployed).get(REGIONS)) == ([], None)
 
 
 # Buckets that are in their own way ------------------------------------------------------------------------------------
@@ -821,7 +880,7 @@ def test_answered_request_is_not_done_again(
             time.sleep(0.05)
         return original(*arguments)
 
-    monkeypatch.setattr(setup, "discover", slow)
+    monkeypatch.setattr(converge, "discover", slow)
     setup.handler(receiver.event, Context())
     assert [each["Status"] for each in receiver.answers] == ["FAILED"]
     monkeypatch.setattr(Context, "get_remaining_time_in_millis", lambda _: 900_000)

@@ -29,6 +29,8 @@ REGIONS = "regions"
 """In which Regions set-up has made something."""
 AGENTS = "agents"
 """Where a hub kept all its agents before each had a parameter of its own: see ``agent_register``."""
+TURN = "turn"
+"""The request of CloudFormation that came last; its settings count."""
 TOLD = "told"
 """What the hub told an agent."""
 BUCKETS = "buckets"
@@ -39,7 +41,7 @@ UNREACHED = "unreached"
 """Regions that did not answer the last run, with since when (milliseconds)."""
 ANSWERED = "answered"
 """The request of CloudFormation that was answered as time ran out."""
-DOCUMENTS = (REGIONS, AGENTS, TOLD, BUCKETS, SOURCES, UNREACHED, ANSWERED)
+DOCUMENTS = (REGIONS, AGENTS, TOLD, BUCKETS, SOURCES, UNREACHED, ANSWERED, TURN)
 
 PIECE = 4_000
 INLINE = 3_000

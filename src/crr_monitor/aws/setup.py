@@ -154,12 +154,13 @@ def look(sessions: Sessions, stack: Stack, record: Record, found: Discovery, kno
     )
 
 
-def look_for_removal(sessions: Sessions, stack: Stack, record: Record) -> Situation:
+def look_for_removal(sessions: Sessions, stack: Stack, record: Record, also: Iterable[str] = ()) -> Situation:
     """What has to go when the stack goes.
 
-    Everything that set-up made, in every Region it was ever in; raises as :func:`look`.
+    Everything that set-up made, in every Region it was ever in, and in those named here; raises as :func:`look`.
     """
-    before, changed = _remembered(record)
+    remembered, changed = _remembered(record)
+    before = tuple(sorted({*remembered, *also}))
     existing, unread, _ = _read(sessions, stack, sorted({stack.region, *before}))
     after, problems = tuple(sorted(unread.keys() & {*before})), tuple(unread.values())
     actions = tuple(diff(existing, ()))

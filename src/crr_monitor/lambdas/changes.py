@@ -116,8 +116,13 @@ class Batch:
         self.messages = [Message(record["messageId"], record["body"], record["receiptHandle"]) for record in rows]
         self.heard = hear(message.body for message in self.messages)
 
-    def failures(self) -> list[dict[str, str]]:
-        """What Lambda is not to remove: what cannot be understood, which comes again until the queue puts it away."""
+    def failures(self, *, every: bool = False) -> list[dict[str, str]]:
+        """What Lambda is not to remove: what cannot be understood, which comes again until the queue puts it away.
+
+        Or ``every`` message, where the run has done nothing and :meth:`again` lets them come again.
+        """
+        if every:
+            return [{"itemIdentifier": message.id} for message in self.messages]
         for place, why in self.heard.malformed.items():
             _log.error("message %s comes again, and ends in the dead-letter queue: %s", self.messages[place].id, why)
         self._show_again([self.messages[place] for place in self.heard.malformed])
