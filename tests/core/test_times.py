@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crr_monitor.core.events import MAX_TIME
-from crr_monitor.core.times import BadTimeError, format_time, parse_time, to_milliseconds
+from crr_monitor.core.times import HOUR_MS, BadTimeError, format_time, parse_moment, parse_time, to_milliseconds
 from tests.factories import AT
 
 
@@ -62,6 +62,19 @@ def test_any_text(text: str) -> None:
     except BadTimeError:
         return
     assert isinstance(at, int)
+
+
+@pytest.mark.parametrize(("text", "at"), [("1970-01-01", 0), ("2026-11-22", AT - 7 * HOUR_MS)])
+def test_date(text: str, at: int) -> None:
+    """A date alone is its midnight in UTC."""
+    assert parse_moment(text) == at
+
+
+@pytest.mark.parametrize("text", ["1969-12-31", "9999-12-31", "9999-12-30T00:00:00.001Z"])
+def test_moment_out_of_range(text: str) -> None:
+    """People's moments are neither before 1970 nor so late that nothing can come after them."""
+    with pytest.raises(BadTimeError, match="not between 1970-01-01 and 9999-12-30: "):
+        parse_moment(text)
 
 
 def test_aware_moments() -> None:

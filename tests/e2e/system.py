@@ -103,8 +103,7 @@ class System:
             Schedule="rate(24 hours)",
             **parameters,
         )
-        told = ("HubAccount", "HubToken", "HubBusArn", "HubRoleArns", "EventSource")
-        passed = {name: self.hub.outputs[name] for name in told}
+        passed = {name: self.hub.outputs[name] for name in templates.HUB_TELLS}
         self.agent = self.deploy(AGENT, ABROAD, templates.AGENT, **passed, BucketSettings="Change")
         sandbox.settle(WAIT_SECONDS, functions=True)
         # A configuration counts from when it was learned, and CloudTrail's times have whole seconds.

@@ -163,7 +163,7 @@ def deploy_both(sandbox: Sandbox, source: str) -> tuple[Deployed, Deployed]:
         BucketSettings="Change",
         Schedule="rate(1 hour)",
     )
-    told = {name: hub.outputs[name] for name in ("HubAccount", "HubToken", "HubBusArn", "HubRoleArns", "EventSource")}
+    told = {name: hub.outputs[name] for name in templates.HUB_TELLS}
     return hub, Deployed(sandbox, AGENT, ABROAD, templates.AGENT, **told, BucketSettings="Change")
 
 

@@ -151,6 +151,13 @@ def test_environment(template: dict[str, Any]) -> None:
         assert sorted(properties["Environment"]["Variables"]) == sorted(wanted), properties["Handler"]
 
 
+def test_what_a_hub_tells_its_agents() -> None:
+    """Every parameter that a hub tells is an output of its stack; without a default are only such, and the code."""
+    assert {*templates.HUB_TELLS} <= HUB["Outputs"].keys() & AGENT["Parameters"].keys()
+    needed = {name for name, each in AGENT["Parameters"].items() if "Default" not in each}
+    assert needed - {*templates.HUB_TELLS} == {"CodeBucket", "CodeKey"}
+
+
 def test_handlers() -> None:
     """The hub has every function, the agent only set-up, and the code that is there has its handler."""
     handlers = {each["Properties"]["Handler"] for each in resources(HUB, "AWS::Lambda::Function").values()}

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["hub", "agent"]
 KINDS = ("hub", "agent")
 STACK_NAME = "crr-monitor"
-HUB_TELLS = ("HubAccount", "HubToken", "HubBusArn", "HubRoleArns", "EventSource")
-"""Outputs of a hub that are parameters of its agents, by the same names."""
 
 CANARIES = "CanaryPairs"
 """The hub's parameter that names pairs with a canary."""
@@ -321,7 +319,7 @@ def _tell_organization(agents: StackSet) -> None:
 def stack_set(access: Access, hub: Existing) -> StackSet:
     """The stack set of a hub's agents."""
     code = {name: hub.parameters.get(name, "") for name in CODE}
-    told = {name: hub.outputs[name] for name in HUB_TELLS if name in hub.outputs}
+    told = {name: hub.outputs[name] for name in templates.HUB_TELLS if name in hub.outputs}
     bucket = Bucket(access.client("s3"), code["CodeBucket"], access.account, access.region, access.partition)
     url = bucket.address(template_key(templates.text(templates.AGENT)))
     return StackSet(f"{hub.name}-agents", access.region, access.account, url, {**told, **code})
@@ -329,7 +327,9 @@ def stack_set(access: Access, hub: Existing) -> StackSet:
 
 def agent_command(access: Access, outputs: Mapping[str, str]) -> str:
     """The call that deploys an agent of this hub."""
-    told = [part for name in HUB_TELLS if name in outputs for part in ("--parameter", f"{name}={outputs[name]}")]
+    told = [
+        part for name in templates.HUB_TELLS if name in outputs for part in ("--parameter", f"{name}={outputs[name]}")
+    ]
     return shlex.join([PROGRAM, "deploy", "agent", "--region", access.region, *told])
 
 

@@ -12,6 +12,7 @@ SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+_LATEST = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // MILLISECOND
 
 _UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -68,9 +69,13 @@ def parse_moment(text: str) -> int:
     """An instant as people give it: as :func:`parse_time`, or a date alone, which is its midnight in UTC.
 
     Raises:
-        BadTimeError: it is neither.
+        BadTimeError: it is neither, or before 1970, or so late that no other time could come after it.
     """
-    return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)[0]
+    at = parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)[0]
+    if not 0 <= at <= _LATEST:
+        message = f"not between 1970-01-01 and 9999-12-30: {text[:64]!r}"
+        raise BadTimeError(message)
+    return at
 
 
 def format_time(at: int) -> str:

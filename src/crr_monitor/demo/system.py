@@ -43,7 +43,6 @@ EVENT_SOURCE = "S3Notifications"
 """Of the three it tells times to the millisecond and S3's own reasons of failures."""
 
 HUB_STACK, AGENT_STACK = "crr-monitor", "crr-agent"
-HUB_TELLS = ("HubAccount", "HubToken", "HubBusArn", "HubRoleArns", "EventSource")
 NEVER = "rate(24 hours)"
 """The demo lets the schedule fire itself, oftener than the minute that is the shortest in AWS."""
 
@@ -143,7 +142,7 @@ class System:
         given = {"EventSource": EVENT_SOURCE, "AgentAccounts": AGENT, "BucketSettings": "Change", "Schedule": NEVER}
         hub = self._deploy(HUB, HOME, HUB_STACK, templates.HUB, given, progress)
         progress.step(f"deploying the agent into account {AGENT}, {EUROPE}")
-        given = {**{name: hub.outputs[name] for name in HUB_TELLS}, "BucketSettings": "Change"}
+        given = {**{name: hub.outputs[name] for name in templates.HUB_TELLS}, "BucketSettings": "Change"}
         self._deploy(AGENT, EUROPE, AGENT_STACK, templates.AGENT, given, progress)
         self._hub = hub
         found = {each.logical_id: each.physical_id for each in self._stacks(HUB, HOME).resources(hub)}

@@ -9,6 +9,8 @@ from importlib.resources import files
 
 HUB = "crr-monitor.template"
 AGENT = "crr-agent.template"
+HUB_TELLS = ("HubAccount", "HubToken", "HubBusArn", "HubRoleArns", "EventSource")
+"""Outputs of the hub's stack that are parameters of its agents, by the same names."""
 
 
 def text(name: str) -> str:
