@@ -294,7 +294,7 @@ def test(arguments: list[str]) -> int:
     All of them run in as many processes as there are cores; named ones, or with ``-n``, as pytest would.
     """
     named = any((ROOT / each.partition("::")[0]).exists() for each in arguments)
-    spread = [] if named or "-n" in arguments else ["-n", "auto", "--dist", "loadfile"]
+    spread = [] if named or "-n" in arguments else ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
     return run([python(), "-m", "pytest", *spread, *arguments])
 
 

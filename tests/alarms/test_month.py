@@ -8,6 +8,8 @@ from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from tests.alarms.evaluator import Alarm, Evaluator, from_template
 from tests.alarms.world import BEGIN, Trouble, World
 
+pytestmark = pytest.mark.no_cover
+
 MONDAY = BEGIN + DAY_MS
 NOON = MONDAY + 12 * HOUR_MS
 LOOK = 5 * MINUTE_MS

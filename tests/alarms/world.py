@@ -107,11 +107,12 @@ class LightStore:
         """The oldest open one."""
         return min((made.written for made in self.open.values() if made.status is status), default=None)
 
-    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+    def cells(self, since: int | None, until: int | None, *, unsettled: bool = False) -> Iterator[tuple[CellKey, Cell]]:
         """Cells from a slot on; the world throws away those of long ago."""
         for key, cell in self.slots.items():
             begin = key.slot * SLOT_MS
-            if (since is None or begin >= since) and (until is None or begin < until):
+            in_window = (since is None or begin >= since) and (until is None or begin < until)
+            if in_window and (cell.unsettled or not unsettled):
                 yield key, cell
 
     def note(self, name: str) -> bytes | None:

@@ -24,6 +24,7 @@ from crr_monitor.stores.dynamodb_tables import create_tables
 from tests.aws.making import AGENT, HOME, HUB, TOKEN, deny, make_bucket, replicate, replicated_pair
 from tests.cli.running import FAILED, INTERRUPTED, OK, USAGE
 from tests.factories import ONE_WAY, merged_by_version, replica, user_write
+from tests.stores.dynamodb_server import without_pauses
 
 pytest.importorskip("ministack")
 pytest.importorskip("boto3")
@@ -132,6 +133,7 @@ def sandbox(running: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_ENDPOINT_URL", running.endpoint)
     sign_in(monkeypatch, HUB)
+    without_pauses(monkeypatch)
     return running
 
 

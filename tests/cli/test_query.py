@@ -237,7 +237,7 @@ def test_interrupted_in_a_long_query(archive: Path, sql: str) -> None:
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         try:
-            output, error = process.communicate(timeout=30)
+            output, error = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (process.returncode, output, error) == (INTERRUPTED, "", "\ncrr-monitor: interrupted\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crr_monitor.cli.session import escape
+from crr_monitor.cli.words import time_text
 from crr_monitor.core.model import FLAT_FIELDS, to_json, to_rows
-from crr_monitor.core.times import DAY_MS, MINUTE_MS, format_time
+from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS, format_time
 from crr_monitor.core.topology import Topology
+from crr_monitor.process.clock import feed_live
+from crr_monitor.stores.base import system_clock
+from crr_monitor.stores.sqlite import SqliteStore
 from tests.cli.running import FAILED, NEWEST, OK, PROBLEMS, USAGE, asked, call, fill, look, objects, rows, run
 from tests.factories import (
     AT,
@@ -318,6 +323,34 @@ def test_status_of_a_pending_copy(newest: int, state: str, status: int, store: P
     """A pending copy is a problem once its deadline has passed; in a replay the newest event is the clock."""
     fill(store, user_write(), newest=newest)
     assert asked(store, "status", NAME, status=status).splitlines()[-1] == f"     {state}"
+
+
+def test_status_says_which_clock_it_is(store: Path) -> None:
+    """Of old logs, and where nothing has come for long, standard error says by what time a copy is overdue, or not."""
+    fill(store, user_write())
+    old = "these are old logs: the time is that of the newest event, 2026-11-22 08:00:00 UTC\n"
+    assert call(store, "status", NAME).stderr == old
+    asked_then = call(store, "status", NAME, "--as-of", "2026-11-22T07:15:00Z")
+    assert (asked_then.exit_code, asked_then.stderr) == (OK, "")
+    assert "waiting for 15m at 2026-11-22 07:15:00 UTC, due in 0ms" in asked_then.stdout
+    at = system_clock() - 5 * HOUR_MS
+    live = fill(store.parent / "live.db", user_write(at=at), newest=at)
+    with closing(SqliteStore(live)) as kept:
+        feed_live(kept, "queue", AT)
+    quiet = call(live, "status", NAME)
+    assert (quiet.exit_code, quiet.stderr) == (
+        PROBLEMS,
+        f"no event has come for 5h: the newest is of {time_text(at)} UTC\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["list", "retry"])
+def test_from_when_lengths_of_time_count(command: str, store: Path) -> None:
+    """Of old logs standard error says that they count from the newest event; of a time nothing has to be said."""
+    fill(store, user_write(), failed())
+    old = "these are old logs: the time is that of the newest event, 2026-11-22 08:00:00 UTC\n"
+    assert call(store, command, "--since", "2h").stderr.startswith(old)
+    assert old not in call(store, command, "--since", "2026-11-22T06:00:00Z").stderr
 
 
 def test_status_counts_by_the_rpo_setting(store: Path) -> None:

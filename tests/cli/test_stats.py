@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crr_monitor.core.times import HOUR_MS, MINUTE_MS
+from crr_monitor.cli.words import time_text
+from crr_monitor.core.times import HOUR_MS, MINUTE_MS, format_time
 from crr_monitor.core.topology import Topology
+from crr_monitor.process.clock import feed_live
 from crr_monitor.stores.base import system_clock
 from crr_monitor.stores.sqlite import SqliteStore
 from tests.cli.running import FAILED, NEWEST, OK, PROBLEMS, USAGE, asked, call, fill, look, objects, rows, run
@@ -59,6 +62,8 @@ def test_json_is_one_document(store: Path) -> None:
         "since": "2026-11-21T08:00:00.000Z",
         "until": "2026-11-22T08:05:00.000Z",
         "as_of": "2026-11-22T08:00:00.000Z",
+        "clock": "newest-event",
+        "newest_event_at": "2026-11-22T08:00:00.000Z",
     }
     lag = group.pop("lag_seconds")
     assert {name: round(value) for name, value in lag.items()} == {"p50": 10, "p90": 10, "p99": 10, "max": 10}
@@ -101,9 +106,10 @@ def test_every_figure_has_a_column(store: Path) -> None:
     assert "delete_markers" in second
     for group, row in zip((first, second), rows(store, "stats"), strict=True):
         values = sorted(value for value in leaves(group) if value != "")
-        assert (
-            sorted(row[name] for name in row if row[name] != "" and name not in {"since", "until", "as_of"}) == values
-        )
+        assert sorted(row[name] for name in row if row[name] != "" and name not in WHEN) == values
+
+
+WHEN = {"since", "until", "as_of", "clock", "newest_event_at"}
 
 
 def leaves(group: dict[str, Any]) -> list[str]:
@@ -239,6 +245,26 @@ def test_table(store: Path) -> None:
     assert lines[9] == "Pending by age"
     assert lines[11].split()[3:] == ["0", "0", "0", "1", "0", "0", "1"]
     assert len(lines) == 12
+
+
+@pytest.mark.parametrize(
+    ("hours", "which"),
+    [(0, " (now)"), (5, " (now; the newest event is of {newest} UTC, 5h ago)")],
+)
+def test_which_clock_it_is_of_a_live_store(hours: int, which: str, store: Path) -> None:
+    """A live store is asked by the clock of now, also after late events, and told how long none has come."""
+    at = system_clock() - hours * HOUR_MS
+    fill(store, user_write(at=at), newest=at)
+    with closing(SqliteStore(store)) as kept:
+        feed_live(kept, "serve", AT)
+    line = asked(store, "stats").splitlines()[0]
+    assert line.endswith(which.format(newest=time_text(at)))
+    found = figures(store)
+    assert (found["clock"], found["newest_event_at"]) == ("now", format_time(at))
+    (group,) = found["groups"]
+    assert hours * 3_600 <= group["oldest_pending_seconds"] < hours * 3_600 + 600
+    given = asked(store, "stats", "--as-of", "2026-11-22T08:00:00Z").splitlines()[0]
+    assert given.endswith("as of 2026-11-22 08:00 UTC (--as-of)")
 
 
 def test_table_of_the_rest(store: Path) -> None:

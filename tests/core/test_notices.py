@@ -18,6 +18,7 @@ from crr_monitor.core.notices import (
     Notice,
     Told,
     Unanswered,
+    bundled,
     decide,
     decode_canaries,
     decode_unanswered,
@@ -200,12 +201,11 @@ def test_over_says_what_is_known() -> None:
 
 @given(st.text(max_size=300))
 def test_subjects_that_sns_takes(text: str) -> None:
-    """A subject is short ASCII without line breaks, whatever it is made of."""
+    """A subject has less than 100 characters, printable ones of ASCII, whatever it is made of."""
     subject = ascii_subject("CRR Monitor: " + text)
-    assert len(subject) <= 100
+    assert len(subject) < 100
     assert subject.isascii()
-    assert subject.isprintable() or not text.isprintable()
-    assert "\n" not in subject
+    assert subject.isprintable()
 
 
 def test_for_programs() -> None:
@@ -220,6 +220,18 @@ def test_for_programs() -> None:
         "at": "2026-11-22T07:00:00.000Z",
     }
     assert document.keys() & {"bytes", "since", "destination"} == set()
+
+
+def test_a_number_that_was_cut_off() -> None:
+    """Where one round could not ask about all that is overdue, words and JSON say "at least", also where bundled."""
+    (trouble,) = unanswered_troubles([Unanswered("a", "denied", 2), Unanswered("a", "no role", 5_000, cut=True)])
+    assert trouble == Trouble("could-not-ask", "a", "", "no role; denied", 5_002, at_least=True)
+    (notice,) = decide([trouble], Told(), AT)
+    assert notice.subject == "CRR Monitor: could not ask about at least 5,002, a"
+    assert notice.text.startswith("S3 gave no answer about at least 5,002 overdue object versions of a, so")
+    assert notice.to_json()["at_least"] is True
+    (_, (message, _)) = bundled([notice] * 3, 2)
+    assert message.subject == "CRR Monitor: 2 more notices, at least 10,004 copies"
 
 
 @pytest.mark.parametrize("body", [None, b"", b"{", b'{"entries": 7}'])

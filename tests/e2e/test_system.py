@@ -40,8 +40,8 @@ class Observed:
     scope="module",
     params=[
         "CloudTrail",
-        pytest.param("EventBridge", marks=pytest.mark.slow),
-        pytest.param("S3Notifications", marks=pytest.mark.slow),
+        pytest.param("EventBridge", marks=[pytest.mark.slow, pytest.mark.xdist_group("EventBridge")]),
+        pytest.param("S3Notifications", marks=[pytest.mark.slow, pytest.mark.xdist_group("S3Notifications")]),
     ],
 )
 def observed(request: pytest.FixtureRequest) -> Iterator[Observed]:

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from crr_monitor.simulate import Plan, run
 from crr_monitor.sources.rejects import read_rejects
 from crr_monitor.stores.sqlite import SqliteStore
@@ -16,6 +18,8 @@ from tests.integration.helpers import check, everything, ingest, learn
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.no_cover
 
 KILLS = 20
 LIVES = 400

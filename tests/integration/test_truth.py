@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from crr_monitor.core.evidence import Evidence
 
+pytestmark = pytest.mark.no_cover
+
 DAY = Plan(seed=7, objects=20_000)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -164,6 +165,7 @@ class TroubledStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
+        self._one = threading.Lock()
         self.troubles: dict[str, StoreError] = {}
         self.all_versions: StoreError | None = None
         self.tried = 0
@@ -171,13 +173,14 @@ class TroubledStore(MemoryStore):
         self.learn([(config(rule()), True)])
 
     def apply(self, batch: Batch) -> int:
-        """Raise what is asked for."""
-        for _, version in batch.evidence:
-            self.tried += 1
-            error = self.all_versions or self.troubles.get(version)
-            if error is not None:
-                raise error
-        return super().apply(batch)
+        """Raise what is asked for. One at a time: in memory a change is written by replacing the whole."""
+        with self._one:
+            for _, version in batch.evidence:
+                self.tried += 1
+                error = self.all_versions or self.troubles.get(version)
+                if error is not None:
+                    raise error
+            return super().apply(batch)
 
     def topology(self) -> Topology:
         """Raise what is asked for."""

@@ -23,7 +23,7 @@ from crr_monitor.stores.dynamodb_items import item_key
 from crr_monitor.stores.dynamodb_tables import STATISTICS_SUFFIX, STATUS_SUFFIX, create_tables
 from tests.factories import config, rule
 from tests.lambdas.making import BROKEN, KEY, SCHEDULE, FakeContext, new_version, replica, source
-from tests.stores.dynamodb_server import without_credentials
+from tests.stores.dynamodb_server import without_credentials, without_pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.aws
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
-VISIBLE_AGAIN = 3
-"""Seconds after which a received message comes again: the template has 12 minutes."""
+VISIBLE_AGAIN, SOON_AGAIN = 720, 3
+"""Seconds after which a received message comes again: as in the template, and where a test waits for it."""
 
 _numbers = count(1)
 
@@ -42,6 +42,7 @@ def sandbox() -> Iterator[Sandbox]:
     """One for all tests, and no way to AWS."""
     with pytest.MonkeyPatch.context() as patch:
         without_credentials(patch)
+        without_pauses(patch)
         with Sandbox() as running:
             yield running
 
@@ -49,7 +50,7 @@ def sandbox() -> Iterator[Sandbox]:
 class Hub:
     """Queues and tables as the hub's template makes them, and the functions' runtime."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, again: int) -> None:
         self.sandbox = sandbox
         self.name = f"hub{next(_numbers)}"
         self.sqs = sandbox.client("sqs", ACCOUNT, REGION)
@@ -57,7 +58,7 @@ class Hub:
         self.dead = self._queue("dead")
         arn = self.sqs.get_queue_attributes(QueueUrl=self.dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
-        self.queue = self._queue("events", VisibilityTimeout=str(VISIBLE_AGAIN), RedrivePolicy=redrive)
+        self.queue = self._queue("events", VisibilityTimeout=str(again), RedrivePolicy=redrive)
         create_tables(self.dynamodb, self.name)
         self.tables = self.name + STATUS_SUFFIX, self.name + STATISTICS_SUFFIX
         self.settings = ProcessSettings(
@@ -138,12 +139,15 @@ class Hub:
 
 
 @pytest.fixture
-def hub(sandbox: Sandbox) -> Iterator[Hub]:
+def hub(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[Hub]:
     """New queues and tables; faults end with the test."""
-    made = Hub(sandbox)
+    made = Hub(sandbox, getattr(request, "param", VISIBLE_AGAIN))
     yield made
     sandbox.end_fault()
     made.runtime.pool.shutdown()
+
+
+coming_soon_again = pytest.mark.parametrize("hub", [SOON_AGAIN], indirect=True, ids=["soon"])
 
 
 def test_duplicates_and_malformed_neighbours(hub: Hub) -> None:
@@ -159,6 +163,7 @@ def test_duplicates_and_malformed_neighbours(hub: Hub) -> None:
     assert [reason.partition(":")[0] for reason in reasons] == ["not JSON"]
 
 
+@coming_soon_again
 def test_throttled_table(hub: Hub) -> None:
     """While the table is throttled nothing is lost or given up: the messages stay, and the next run stores them."""
     versions = [new_version() for _ in range(20)]
@@ -174,7 +179,7 @@ def test_throttled_table(hub: Hub) -> None:
 
 
 def until_done(hub: Hub) -> None:
-    """Run until the queue is empty: what was received comes again after a second."""
+    """Run until the queue is empty: what was received comes again after some seconds."""
     for _ in range(20):
         hub.run()
         if not hub.waiting(hub.queue):
@@ -216,6 +221,7 @@ def test_time_is_short(hub: Hub) -> None:
     assert (hub.status(version), hub.waiting(hub.queue)) == (Status.PENDING, 0)
 
 
+@coming_soon_again
 def test_deleting_fails(hub: Hub) -> None:
     """Messages that could not be deleted come again, and the record stays as it is."""
     version = new_version()
@@ -284,6 +290,7 @@ def test_settling_is_killed(hub: Hub) -> None:
     assert hub.counted() == {"objects": 5, "completed": 0}
 
 
+@coming_soon_again
 def test_processing_is_killed(hub: Hub) -> None:
     """Killed while storing, the messages come again, and every record is right in the end."""
     versions = [new_version() for _ in range(5)]

@@ -28,7 +28,7 @@ from crr_monitor.stores.dynamodb_tables import STATISTICS_SUFFIX, STATUS_SUFFIX,
 from tests.aws.making import stack
 from tests.factories import AT, SOURCE, batch_of, failed, replica, user_write
 from tests.lambdas.making import FakeContext
-from tests.stores.dynamodb_server import without_credentials
+from tests.stores.dynamodb_server import without_credentials, without_pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,7 @@ def sandbox() -> Iterator[Sandbox]:
         patch.setenv("AWS_ACCESS_KEY_ID", ACCOUNT)
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", REGION)
+        without_pauses(patch)
         with Sandbox() as running:
             yield running
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from crr_monitor.core.statistics import SLOT_MS
 from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from crr_monitor.core.topology import Topology
-from crr_monitor.process.figures import AGES, Figures, Group, Window, default_as_of, figures
-from crr_monitor.stores.base import Newest
+from crr_monitor.process.figures import AGES, Figures, Group, Window, figures
 from crr_monitor.stores.memory import MemoryStore
 from tests.factories import (
     AT,
@@ -267,21 +266,6 @@ def test_other_targets() -> None:
     assert json_of(*events, target_ms=5_000)["rpo"]["missed"] == 1
     assert json_of(*events, target_ms=20_000)["rpo"]["within"] == 1
     assert json_of(*events, target_ms=20_500)["rpo"]["target_seconds"] == 20.5
-
-
-@pytest.mark.parametrize(
-    ("newest", "expected"),
-    [
-        (None, NOW),
-        (Newest(AT, AT + 1), NOW),
-        (Newest(AT, AT + HOUR_MS), NOW),
-        (Newest(AT, AT + HOUR_MS + 1), AT),
-        (Newest(NOW + 5, NOW), NOW),
-    ],
-)
-def test_default_as_of(newest: Newest | None, expected: int) -> None:
-    """Live, the clock is now, however long nothing came; in a replay of old logs it is the newest event."""
-    assert default_as_of(newest, NOW) == expected
 
 
 def test_both_destinations() -> None:

@@ -126,7 +126,7 @@ def test_a_child_ends_with_its_parent(lines: Path) -> None:
     child._closed = True
     child._thread.join()
     child._process.stdout.close()
-    assert child._process.wait(timeout=20) == 0
+    assert child._process.wait(timeout=60) == 0
 
 
 class _Refusing(RejectFile):
@@ -206,7 +206,7 @@ def _feed(path: Path, data: bytes, wait: Callable[[], bool]) -> None:
     with path.open("wb", buffering=0) as pipe:
         half = data.index(b"\n", len(data) // 2) + 1
         pipe.write(data[:half])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not wait() and time.monotonic() < deadline:
             time.sleep(0.01)
         pipe.write(data[half:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,8 +14,17 @@ from crr_monitor.core.notices import UNANSWERED_NOTE, Unanswered, decode_unanswe
 from crr_monitor.core.reconcile import Found, Missing, Place, Unasked
 from crr_monitor.core.times import HOUR_MS, MINUTE_MS
 from crr_monitor.core.topology import Topology
-from crr_monitor.process.reconcile import GIVE_UP, CouldNotAsk, Limits, Reconciled, Reconciler, interleaved
-from crr_monitor.stores.base import Due, Query, StoreError
+from crr_monitor.process.reconcile import (
+    GIVE_UP,
+    LOOK_NOTE,
+    LOOKS,
+    CouldNotAsk,
+    Limits,
+    Reconciled,
+    Reconciler,
+    interleaved,
+)
+from crr_monitor.stores.base import Due, Query, StoreError, look_along
 from crr_monitor.stores.memory import MemoryStore
 from tests.factories import (
     AT,
@@ -37,7 +47,7 @@ if TYPE_CHECKING:
 
     from crr_monitor.core.events import Event
     from crr_monitor.core.reconcile import Reply
-    from crr_monitor.stores.base import Asked, Batch
+    from crr_monitor.stores.base import Asked, Batch, Look
 
 DENIED = Unasked("denied", "s3:HeadObject: 403", "s3:GetObjectVersion")
 ENCRYPTED = Unasked("encrypted", "s3:HeadObject: 400")
@@ -272,6 +282,83 @@ def test_a_bucket_with_very_much_waits_for_itself_only() -> None:
     assert scene.statuses()["late0"] is Status.COMPLETED
     left = [due.record.version_id for due in scene.store.due(scene.now, OVERDUE, 100)]
     assert left == [f"v{number}" for number in range(18, 60)]
+
+
+class Reading(MemoryStore):
+    """Cannot find by bucket what is due, as a table cannot: it reads past what it leaves, some at a time."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        super().__init__(clock=clock)
+        self.begins: list[int | None] = []
+
+    def look(self, now: int, overdue: int, limit: int, begin: int | None = None) -> Look:
+        """In portions."""
+        self.begins.append(begin)
+        walk = (due for due in self._due(now, overdue) if begin is None or due.due_at >= begin)
+        return look_along(walk, limit)
+
+
+def hiding(records: int) -> tuple[Scene, Reading]:
+    """A bucket of which 1,000 versions are overdue and denied, and one of which some are, behind most of them."""
+    scene = Scene(records=records)
+    scene.store = store = Reading(lambda: scene.now)
+    late = [user_write("other", version_id=f"late{number}", at=AT + 850 + number) for number in range(3)]
+    events = [user_write(version_id=f"v{number}", at=AT + number) for number in range(1_000)]
+    store.apply(batch_of(*events, *late, topology=OTHER))
+    scene.now += 1_000
+    return scene, store
+
+
+def test_a_bucket_is_found_behind_more_than_a_run_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run looks on where the one before ended, so that what waits behind very much is asked about some runs later.
+
+    When everything was looked at, the next one begins anew.
+    """
+    monkeypatch.setattr("crr_monitor.stores.base.LOOKED", 8)
+    scene, store = hiding(records=10)
+    answers = [scene.run(orders=DENIED, orders_dr=DENIED, other=Found("PENDING")).answers for _ in range(4)]
+    assert answers == [{}, {}, {"pending": 3}, {}]
+    assert store.begins.count(None) == 2
+    assert store.note(LOOK_NOTE) is not None
+    assert {each.cut for each in unanswered(scene)} == {True}
+
+
+def test_a_run_short_of_time_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a fifth of the time is over after a look the run goes on to ask, and the next one looks on from there."""
+    monkeypatch.setattr("crr_monitor.stores.base.LOOKED", 8)
+    scene, store = hiding(records=10)
+    look = store.look
+
+    def slow(*wanted: Any, **options: Any) -> Look:  # noqa: ANN401
+        scene.seconds += scene.limits.seconds / LOOKS
+        return look(*wanted, **options)
+
+    monkeypatch.setattr(store, "look", slow)
+    assert [scene.run(orders=DENIED, orders_dr=DENIED).due for _ in range(2)] == [10, 10]
+    assert store.begins == [None, AT + OVERDUE + 80]
+
+
+def test_nobody_looks_where_a_run_takes_everything() -> None:
+    """Where all that is due is taken, no bucket can be hidden."""
+    scene, store = hiding(records=1_004)
+    scene.run(orders=Found("COMPLETED"), other=Found("COMPLETED"))
+    assert (store.begins, store.note(LOOK_NOTE)) == ([], None)
+    scene.run(orders=DENIED)
+    assert {each.cut for each in unanswered(scene)} == set()
+
+
+def test_many_buckets_each_get_their_part() -> None:
+    """Of more large buckets than ten, each gets as much of a run as the others."""
+    names = [f"bucket{number}" for number in range(15)]
+    topology = Topology([config(rule(AUDIT), bucket=name) for name in names])
+    events = [
+        user_write(name, version_id=f"{name}-{number}", at=AT - 500 + 20 * place + number)
+        for place, name in enumerate(names)
+        for number in range(20)
+    ]
+    scene = Scene(*events, topology=topology, records=45)
+    scene.run(**dict.fromkeys(names, Found("PENDING")))
+    assert Counter(bucket for bucket, _ in scene.prober.asked) == dict.fromkeys(names, 3)
 
 
 def test_many_at_a_time() -> None:

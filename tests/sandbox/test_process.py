@@ -28,7 +28,7 @@ HERE = Path(crr_monitor.sandbox.__file__).parent
 ROOT = HERE.parents[1]
 
 
-def until(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether it becomes true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

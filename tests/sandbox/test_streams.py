@@ -91,7 +91,7 @@ class Reading:
     def batches(self, count: int) -> Sequence[list[str]]:
         """The next ``count`` batches that the function got."""
         found: list[list[str]] = []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(found) < count and time.monotonic() < deadline:
             found += self.world.bodies(self.seen)
             time.sleep(0.02)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 TOKEN = "a-token-for-tests-0123456789abcdef"  # noqa: S105 - of a server that lives as long as a test
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 class Reply(NamedTuple):

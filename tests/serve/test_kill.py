@@ -63,7 +63,9 @@ def test_what_was_answered_with_200_survives_a_kill(tmp_path: Path) -> None:
             senders = [Sender(server.port, f"{life}-{number}") for number in range(SENDERS)]
             for sender in senders:
                 sender.start()
-            time.sleep(when.uniform(0.05, 0.6))
+            enough, end = when.randrange(20, 150), time.monotonic() + 60
+            while sum(len(sender.answered) for sender in senders) < enough and time.monotonic() < end:
+                time.sleep(0.002)
             server.process.send_signal(signal.SIGKILL)
             for sender in senders:
                 sender.join(30)

@@ -35,7 +35,7 @@ def refusal(folder: Path, *arguments: str, status: int = FAILED, **more: str) ->
 
 def wait_for(what: Callable[[], bool]) -> None:
     """Come back once it is so."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not what():
         assert time.monotonic() < end
         time.sleep(0.02)

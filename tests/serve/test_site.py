@@ -332,7 +332,10 @@ def test_page_of_an_empty_store(tmp_path: Path) -> None:
 
 
 def test_ages_go_on_after_events_that_came_late(tmp_path: Path) -> None:
-    """Where the newest event came late, as after an outage, the monitor's clock is now all the same: backlog ages."""
+    """Where the newest event came late, as after an outage, the monitor's clock is now all the same: backlog ages.
+
+    Commands ask by that clock, too, once it has heard events; not where it only shows a store of old logs.
+    """
     at = system_clock() - 3 * HOUR_MS
     store = SqliteStore(tmp_path / "store.db")
     store.learn([(each, True) for each in ONE_WAY.configs])
@@ -343,3 +346,7 @@ def test_ages_go_on_after_events_that_came_late(tmp_path: Path) -> None:
         body = server.get("/api/stats").json
         assert format_time(before) <= body["as_of"] <= format_time(system_clock())
         assert body["groups"][0]["oldest_pending_seconds"] >= 3 * 3_600
+        assert (body["clock"], body["newest_event_at"]) == ("now", format_time(at))
+        assert json.loads(asked(server.store, "stats", "-o", "json"))["clock"] == "newest-event"
+    with Server(tmp_path, "--token-file", str(token_file(tmp_path))) as server:
+        assert json.loads(asked(server.store, "stats", "-o", "json"))["clock"] == "now"

@@ -41,7 +41,7 @@ def fill(path: Path, *events: Event, clock: Callable[[], int] = system_clock, to
 
 def wait_for(what: Callable[[], bool]) -> None:
     """Come back once it is so."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not what():
         assert time.monotonic() < end
         time.sleep(0.05)

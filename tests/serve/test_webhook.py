@@ -184,7 +184,7 @@ def test_sender_that_gives_up(server: Server) -> None:
 
 def wait_until_waiting(server: Server, count: int) -> None:
     """Come back once so many requests wait."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while server.get("/api/monitor").json["waiting"] != count:
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -56,6 +56,7 @@ def test_lines() -> None:
     assert all(body and b"\n" not in body and b"\r" not in body for _, body in messages(plan))
 
 
+@pytest.mark.no_cover
 def test_memory_does_not_grow_with_objects() -> None:
     """Four times as many objects at the same rate leave no more facts waiting: memory follows the rate alone."""
     waiting = []

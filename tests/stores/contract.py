@@ -17,7 +17,7 @@ from crr_monitor.core.model import Status
 from crr_monitor.core.statistics import SLOT_MS, Cell
 from crr_monitor.core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from crr_monitor.core.topology import Topology
-from crr_monitor.stores.base import Asked, Batch, Counts, Newest, Position, Purged, Query, Retention, VersionKey
+from crr_monitor.stores.base import Asked, Batch, Counts, Look, Newest, Position, Purged, Query, Retention, VersionKey
 from tests.core.generated import events, topologies
 from tests.factories import (
     AT,
@@ -53,6 +53,7 @@ KEEP = Retention()
 OVERDUE = 15 * MINUTE_MS
 GOLD_AUDIT = Topology([config(rule(), rule(AUDIT, tags=(("class", "gold"),)))])
 """Everything goes to the replica, and what has a tag also to the audit bucket."""
+THREE_SOURCES = Topology([config(rule()), config(rule(AUDIT), bucket="other"), config(rule(AUDIT), bucket="third")])
 
 
 class Backend(ABC):
@@ -124,6 +125,10 @@ def versions_at(*times: int, **fields: Any) -> list[Event]:  # noqa: ANN401 - an
 
 
 shared = settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow])
+batches = given(
+    st.lists(st.tuples(events, st.integers(0, 1)), max_size=12), st.tuples(topologies, topologies), st.data()
+)
+"""Events with the topology by which each is read, the two topologies, and how to tell them in another way."""
 
 
 class StoreContract:
@@ -198,11 +203,15 @@ class StoreContract:
         assert [(key.slot, key.source, key.destination) for key, _ in cells] == [(AT // SLOT_MS, SOURCE, REPLICA)]
 
     @shared
-    @given(st.lists(st.tuples(events, st.integers(0, 1)), max_size=12), st.tuples(topologies, topologies), st.data())
+    @batches
     def test_any_order_any_batches(
         self, told: list[tuple[Event, int]], known: tuple[Topology, Topology], data: st.DataObject
     ) -> None:
         """Any order, with any duplicates, cut into any batches: the same records and the same statistics."""
+        self.any_order(told, known, data)
+
+    def any_order(self, told: list[tuple[Event, int]], known: tuple[Topology, Topology], data: st.DataObject) -> None:
+        """Compare a store that was told all at once with one that was told the same in another way."""
         again = data.draw(
             st.permutations(told + data.draw(st.lists(st.sampled_from(told), max_size=4)) if told else [])
         )
@@ -568,19 +577,43 @@ class StoreContract:
         assert [due.record.version_id for due in store.due(now, OVERDUE, 2)] == ["v5", "v2"]
         assert store.due(now, OVERDUE, 0) == []
 
-    def test_shares_of_what_is_due(self, store: Store) -> None:
-        """With a share no source gets more of what is given, so that others are found behind very many of one."""
-        topology = Topology([config(rule()), config(rule(AUDIT), bucket="other"), config(rule(AUDIT), bucket="third")])
-        store.apply(batch_of(*versions_at(*range(130)), topology=topology))
+    def test_a_look_takes_turns(self, store: Store) -> None:
+        """Source buckets take turns in what a look gives, so that others are found behind very many of one."""
+        store.apply(batch_of(*versions_at(*range(130)), topology=THREE_SOURCES))
         late = [user_write("other", version_id=f"o{number}", at=AT + 200 + number) for number in range(3)]
-        store.apply(batch_of(*late, user_write("third", version_id="t", at=AT + 300), topology=topology))
+        store.apply(batch_of(*late, user_write("third", version_id="t", at=AT + 300), topology=THREE_SOURCES))
         store.asked([Asked(KEY, "v3", 1, AT + OVERDUE), Asked(KEY, "o1", 1, AT + OVERDUE + 1)])
         now = AT + DAY_MS
-        names = [due.record.version_id for due in store.due(now, OVERDUE, 6, 2)]
-        assert sorted(names[:2]) == ["v0", "v3"]
-        assert names[2:] == ["o1", "o0", "t"]
-        assert [due.record.version_id for due in store.due(now, OVERDUE, 3, 2)][2:] == ["o1"]
-        assert store.due(now, OVERDUE, 0, 1) == []
+        names = [due.record.version_id for due in store.look(now, OVERDUE, 20).dues]
+        assert (sorted(names[:2]), sorted(names[2:4])) == (["v0", "v3"], ["o1", "v1"])
+        assert (names[-3:], len(names)) == (["o0", "o2", "t"], 20)
+        assert [due.record.version_id for due in store.look(now, OVERDUE, 14).dues][-3:] == ["o0", "o2", "t"]
+        assert store.look(now, OVERDUE, 0).dues == []
+
+    def test_a_look_begins_where_it_should(self, store: Store) -> None:
+        """Only what is due since then is looked at, whether somebody asked about it or not."""
+        store.apply(batch_of(*versions_at(*range(9))))
+        store.asked([Asked(KEY, "v0", 1, AT + OVERDUE + 5), Asked(KEY, "v8", 1, AT + OVERDUE + 4)])
+        look = store.look(AT + OVERDUE + 6, OVERDUE, 9, AT + OVERDUE + 5)
+        assert sorted(due.record.version_id for due in look.dues) == ["v0", "v5", "v6"]
+        assert store.look(AT + OVERDUE + 6, OVERDUE, 9, AT + OVERDUE + 7) == Look([])
+
+    def test_no_bucket_is_hidden(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However much more one bucket has than a look reads, looks in a row find all that is due of every other."""
+        monkeypatch.setattr("crr_monitor.stores.base.LOOKED", 3)
+        store.apply(batch_of(*versions_at(*range(200)), topology=THREE_SOURCES))
+        late = [user_write("other", version_id=f"o{number}", at=AT + 150 + number) for number in range(4)]
+        store.apply(batch_of(*late, user_write("third", version_id="t", at=AT + 300), topology=THREE_SOURCES))
+        found: list[str] = []
+        begin, looks = None, 0
+        while True:
+            look = store.look(AT + DAY_MS, OVERDUE, 10, begin)
+            found += [due.record.version_id for due in look.dues]
+            begin, looks = look.end, looks + 1
+            if begin is None:
+                break
+        assert {name for name in found if name[0] != "v"} == {"o0", "o1", "o2", "o3", "t"}
+        assert looks <= 205 // 30 + 1
 
     def test_many_are_due(self, store: Store) -> None:
         """More than one page of an index are given in their order."""
@@ -771,6 +804,19 @@ class StoreContract:
         assert slots(AT, AT + SLOT_MS) == [0]
         assert slots(AT + 1, None) == [1, 2]
         assert slots(None, AT + SLOT_MS + 1) == [0, 1]
+
+    def test_unsettled_cells(self, store: Store) -> None:
+        """Cells can be asked for in which something is pending or failed; what has settled since is not among them."""
+        store.apply(batch_of(*versions_at(0, SLOT_MS, 2 * SLOT_MS)))
+        store.apply(batch_of(failed(version_id=f"v{SLOT_MS}"), replica(version_id=f"v{2 * SLOT_MS}")))
+        slot = AT // SLOT_MS
+
+        def slots() -> list[int]:
+            return sorted(key.slot - slot for key, _ in store.cells(None, None, unsettled=True))
+
+        assert slots() == [0, 1]
+        store.apply(batch_of(replica(version_id="v0")))
+        assert slots() == [1]
 
     def test_pending_of_a_window(self, store: Store) -> None:
         """Pending copies are told with their exact time, also those of a version that failed elsewhere."""

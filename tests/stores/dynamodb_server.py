@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -56,6 +57,12 @@ def without_credentials(patch: pytest.MonkeyPatch) -> None:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }.items():
         patch.setenv(name, value)
+
+
+def without_pauses(patch: pytest.MonkeyPatch) -> None:
+    """What the SDK in this process tries again, it tries again at once: as often as ever, and nobody waits for it."""
+    endpoint = pytest.importorskip("botocore.endpoint")
+    patch.setattr(endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))
 
 
 def serve() -> Iterator[str]:
@@ -183,10 +190,10 @@ class SettledStore(DynamoStore):
             listed = sorted((one for one in found if matches(one, query)), key=lambda one: -one.sort_at)
             return iter(listed[: query.limit])
 
-    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+    def cells(self, since: int | None, until: int | None, *, unsettled: bool = False) -> Iterator[tuple[CellKey, Cell]]:
         """Settled first."""
         self.backend.settle(self)
-        return super().cells(since, until)
+        return super().cells(since, until, unsettled=unsettled)
 
     def pending(self, since: int, until: int) -> Iterator[Share]:
         """Settled first."""

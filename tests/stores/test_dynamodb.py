@@ -58,8 +58,10 @@ from tests.stores.contract import (
     KilledError,
     StoreContract,
     _killer,
+    batches,
     everything,
     only,
+    shared,
     statuses,
     total,
     versions_at,
@@ -112,6 +114,14 @@ class TestDynamo(StoreContract):
     def make(self) -> DynamoBackend:
         """Two new tables."""
         return DynamoBackend(self.server)
+
+    @settings(shared, max_examples=20)
+    @batches
+    def test_any_order_any_batches(
+        self, told: list[tuple[Event, int]], known: tuple[Topology, Topology], data: st.DataObject
+    ) -> None:
+        """As for every store, with fewer examples: each of them makes four tables."""
+        self.any_order(told, known, data)
 
     @pytest.mark.parametrize("change", ["apply", "purge", "learn"])
     def test_killed_between_any_two_steps(self, change: str) -> None:
@@ -226,6 +236,7 @@ class Stores(RuleBasedStateMachine):
             assert everything(self.dynamo) == everything(self.memory)
 
 
+@pytest.mark.no_cover
 def test_model(server: Server) -> None:
     """The store does what the store in memory does."""
     Stores.server = server
@@ -374,6 +385,9 @@ class TestQuestions:
         client = Counting(backend.server.client)
         other = DynamoStore(client, backend.status, backend.statistics, KEEP, backend.clock)
         assert len(other.due(AT + OVERDUE + 2, OVERDUE, 9)) == 2
+        assert client.calls == {"query": 2 * len(OPEN_CLASSES) * OPEN_SHARDS}
+        client.calls.clear()
+        assert len(other.look(AT + OVERDUE + 2, OVERDUE, 9, AT + OVERDUE + 2).dues) == 1
         assert client.calls == {"query": 2 * len(OPEN_CLASSES) * OPEN_SHARDS}
         client.calls.clear()
         other.asked([Asked(KEY, "v1", 1, AT + DAY_MS), Asked(KEY, "v2", 1, AT + DAY_MS)])

@@ -9,20 +9,23 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 
 from crr_monitor.core.model import Status
+from crr_monitor.core.times import DAY_MS
 from crr_monitor.stores import sqlite_due, sqlite_schema
 from crr_monitor.stores.base import Counts, Position, Query, StoreError
-from crr_monitor.stores.packed import pack
+from crr_monitor.stores.packed import pack, unpack
 from crr_monitor.stores.sqlite import OPEN, SqliteStore, version_hash
 from tests.factories import AT, KEY, REPLICA, SOURCE, VERSION, batch_of, evidence_of, replica, user_write
 from tests.sources.test_files import powerless
-from tests.stores.contract import everything, statuses, total, versions_at
+from tests.stores.contract import OVERDUE, THREE_SOURCES, everything, statuses, total, versions_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -330,6 +333,7 @@ class TestMigrations:
             assert [(due.record.version_id, due.asks, due.due_at) for due in store.due(AT + 9, 9, 9)] == [
                 (VERSION, 0, AT + 9)
             ]
+            assert store._db.execute("SELECT source FROM version").fetchall() == [(SOURCE,)]
             assert statuses(store) == [Status.PENDING]
 
     def test_marked_as_ours(self, path: Path) -> None:
@@ -344,10 +348,28 @@ class TestMigrations:
 def test_due_reads_nothing_else(path: Path) -> None:
     """What is due is found by two indexes, in their order: the table is not scanned, and nothing is sorted."""
     with closing(SqliteStore(path)) as store:
-        for sql in (sqlite_due.UNASKED, sqlite_due.ASKED):
-            plan = [row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {sql}", (1, 2, 3))]
+        for sql, places in (
+            (sqlite_due.UNASKED, 4),
+            (sqlite_due.ASKED, 4),
+            (sqlite_due.NEXT_UNASKED, 1),
+            (sqlite_due.NEXT_ASKED, 1),
+        ):
+            plan = [row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {sql}", (1, 2, 3, 4)[:places])]
             assert len(plan) == 1
-            assert plan[0].startswith("SEARCH version USING INDEX version_")
+            assert plan[0].startswith("SEARCH version USING ")
+            assert "INDEX version_unasked (" in plan[0] or "INDEX version_asked (" in plan[0]
+
+
+def test_a_look_reads_what_it_gives(path: Path) -> None:
+    """However much of one bucket is due, a look unpacks no more rows than it gives, and one of each bucket's ends."""
+    with closing(SqliteStore(path)) as store:
+        store.apply(batch_of(*versions_at(*range(400)), topology=THREE_SOURCES))
+        late = [user_write("other", version_id=f"o{number}", at=AT + 500 + number) for number in range(3)]
+        store.apply(batch_of(*late, topology=THREE_SOURCES))
+        with patch("crr_monitor.stores.sqlite_due.unpack", wraps=unpack) as unpacked:
+            look = store.look(AT + DAY_MS, OVERDUE, 10)
+    assert Counter(due.record.source_bucket for due in look.dues) == {SOURCE: 7, "other": 3}
+    assert (look.end, unpacked.call_count <= 12) == (None, True)
 
 
 def test_disk_full(path: Path) -> None:

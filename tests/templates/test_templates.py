@@ -321,6 +321,28 @@ def test_nothing_is_given_up_without_a_word() -> None:
     assert HUB["Resources"]["ProcessNoRetries"]["Properties"]["MaximumRetryAttempts"] == 0
 
 
+def test_what_a_schedule_could_not_begin_is_not_made_up_for() -> None:
+    """After a time in which functions were not let run no run of the schedules is left over but the last one."""
+    told = [each["Properties"] for each in resources(HUB, "AWS::Lambda::EventInvokeConfig").values()]
+    functions = ["ProcessFunction", "ReconcileFunction", "WatchFunction", "CanaryFunction"]
+    assert [each["FunctionName"]["Ref"] for each in told] == functions
+    assert {(each["MaximumRetryAttempts"], each["MaximumEventAgeInSeconds"]) for each in told} == {(0, 60)}
+
+
+def test_the_last_clean_up_of_canaries_is_the_last() -> None:
+    """When canaries are switched off their schedule goes first, so that no run writes one after all were removed."""
+    assert HUB["Resources"]["CanaryOnSchedule"]["DependsOn"] == "FirstCanary"
+
+
+def test_cloudformation_waits_for_functions() -> None:
+    """Each function that answers CloudFormation has ended before that gives it up."""
+    for template in (HUB, AGENT):
+        for resource in template["Resources"].values():
+            if resource["Type"].startswith("Custom::"):
+                function = template["Resources"][resource["Properties"]["ServiceToken"]["Fn::GetAtt"][0]]
+                assert function["Properties"]["Timeout"] + 60 <= resource["Properties"]["ServiceTimeout"]
+
+
 def test_queue_waits_long_enough() -> None:
     """A message stays hidden for six times the function's time-out, and goes elsewhere only after twelve hours."""
     queue = HUB["Resources"]["Queue"]["Properties"]

@@ -7,6 +7,7 @@ A bucket whose Object Lock keeps new objects for a time is refused, as nothing c
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
@@ -15,13 +16,24 @@ from crr_monitor.aws.sessions import AwsError, call, pages
 from crr_monitor.core.canary import BODY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from crr_monitor.core.reconcile import Place
 
 NO_LOCK = "ObjectLockConfigurationNotFoundError"
 REMEMBERED_SECONDS = 3_600.0
 """How long it is remembered that a bucket has no default retention."""
+
+SILENT_SECONDS = 60.0
+"""How long a Region is left alone that did not answer: waiting for it with each bucket would take all of a run."""
+
+QUICK: dict[str, Any] = {
+    # A Region that does not answer must not keep the canaries of others from being written.
+    "connect_timeout": 2,
+    "read_timeout": 5,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+}
+"""Of the clients, for :class:`crr_monitor.aws.sessions.Sessions`: what is asked is small."""
 
 PAGE_VERSIONS = 1_000
 
@@ -47,9 +59,22 @@ class CanaryBuckets:
         self._region = region
         self._monotonic = monotonic
         self._unlocked: dict[str, float] = {}
+        self._silent: dict[str, tuple[float, AwsError]] = {}
 
-    def _client(self, place: Place) -> Any:  # noqa: ANN401 - boto3's client
-        return self._sessions.client("s3", place.region or self._region, place.account)
+    @contextmanager
+    def _client(self, place: Place, operation: str) -> Iterator[Any]:
+        """The client for a bucket; refused at once while its Region is known not to answer."""
+        region = place.region or self._region
+        until, last = self._silent.get(region, (0.0, None))
+        if last is not None and self._monotonic() < until:
+            text = f"{region} did not answer a moment ago"
+            raise AwsError(operation, last.code, text) from last
+        try:
+            yield self._sessions.client("s3", region, place.account)
+        except AwsError as error:
+            if error.unreachable and not error.code:  # with a code it is one bucket that is in trouble, or slowed down
+                self._silent[region] = (self._monotonic() + SILENT_SECONDS, error)
+            raise
 
     def keeps(self, place: Place) -> bool:
         """Whether the bucket keeps new objects by a default retention, so that a canary could not be removed."""
@@ -57,7 +82,8 @@ class CanaryBuckets:
             return False
         operation = f"s3:GetObjectLockConfiguration of {place.bucket}"
         try:
-            told = call(operation, self._client(place).get_object_lock_configuration, Bucket=place.bucket)
+            with self._client(place, operation) as client:
+                told = call(operation, client.get_object_lock_configuration, Bucket=place.bucket)
         except AwsError as error:
             if error.code != NO_LOCK:
                 raise
@@ -69,15 +95,10 @@ class CanaryBuckets:
 
     def write(self, place: Place, key: str) -> str:
         """Write a new version; gives its id. S3's own encryption is named, as a bucket's default may be another."""
-        told = call(
-            f"s3:PutObject of {key} in {place.bucket}",
-            self._client(place).put_object,
-            Bucket=place.bucket,
-            Key=key,
-            Body=BODY,
-            ContentType="text/plain",
-            ServerSideEncryption="AES256",
-        )
+        operation = f"s3:PutObject of {key} in {place.bucket}"
+        request = {"Bucket": place.bucket, "Key": key, "Body": BODY, "ContentType": "text/plain"}
+        with self._client(place, operation) as client:
+            told = call(operation, client.put_object, **request, ServerSideEncryption="AES256")
         version_id = told.get("VersionId")
         if not version_id:
             operation = f"s3:PutObject in {place.bucket}"
@@ -88,20 +109,17 @@ class CanaryBuckets:
         """All versions and delete markers of just this key."""
         operation = f"s3:ListObjectVersions in {place.bucket}"
         request = {"Bucket": place.bucket, "Prefix": key, "PaginationConfig": {"PageSize": PAGE_VERSIONS}}
-        return [
-            Version(each["VersionId"], int(each["LastModified"].timestamp() * 1_000))
-            for page in pages(operation, self._client(place), "list_object_versions", **request)
-            for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-            if each["Key"] == key
-        ]
+        with self._client(place, operation) as client:
+            return [
+                Version(each["VersionId"], int(each["LastModified"].timestamp() * 1_000))
+                for page in pages(operation, client, "list_object_versions", **request)
+                for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                if each["Key"] == key
+            ]
 
     def remove(self, place: Place, key: str, version_ids: Sequence[str]) -> None:
         """Remove versions for good; one that is not there is fine."""
+        operation = f"s3:DeleteObjectVersion of {key} in {place.bucket}"
         for version_id in version_ids:
-            call(
-                f"s3:DeleteObjectVersion of {key} in {place.bucket}",
-                self._client(place).delete_object,
-                Bucket=place.bucket,
-                Key=key,
-                VersionId=version_id,
-            )
+            with self._client(place, operation) as client:
+                call(operation, client.delete_object, Bucket=place.bucket, Key=key, VersionId=version_id)

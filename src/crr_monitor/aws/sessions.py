@@ -34,6 +34,10 @@ SESSION_SECONDS = 3_600
 EARLY_SECONDS = 300
 """A role's credentials are replaced this long before they expire."""
 
+MOST_CLIENTS = 200
+"""So many are kept, those that were asked for last: each keeps some connections open, and Lambda lets a function have
+1,024 files and connections (Developer Guide, "Lambda quotas"), from one run to the next."""
+
 
 class AwsError(Exception):
     """A call to AWS that gave no answer: nothing is known of what was asked.
@@ -141,9 +145,11 @@ class Sessions:
         with self._lock:
             credentials = {} if account == self.account else self._other(account, region)
             key = (service, region, account)
-            if key not in self._clients:
-                self._clients[key] = self._make(service, region, credentials)
-            return self._clients[key]
+            client = self._clients.pop(key, None) or self._make(service, region, credentials)
+            self._clients[key] = client  # behind all that were asked for before
+            if len(self._clients) > MOST_CLIENTS:
+                self._clients.pop(next(iter(self._clients)))
+            return client
 
     @property
     def base(self) -> Any:  # noqa: ANN401 - a boto3.Session
@@ -173,7 +179,11 @@ class Sessions:
 
     def _own(self) -> Any:  # noqa: ANN401
         if self._base is None:
-            self._base = _sdk("boto3").Session()
+            core = _sdk("botocore.session").get_session()
+            # Versions before 1.40, and Lambda may have one, ask STS at its global endpoint, and no opt-in Region takes
+            # what that gives (IAM User Guide, "Manage AWS STS in an AWS Region").
+            core.set_config_variable("sts_regional_endpoints", "regional")
+            self._base = _sdk("boto3").Session(botocore_session=core)
         return self._base
 
     def _other(self, account: str, region: str) -> Mapping[str, str]:
@@ -186,12 +196,9 @@ class Sessions:
             operation = "sts:AssumeRole"
             raise AwsError(operation, "", text)
         role = f"arn:{self._partition}:iam::{account}:role/{self._role_name}"
-        # An opt-in Region may be one that only the other account has enabled, and then knows none of one's own
-        # credentials. What one's own Region gives is valid there (IAM User Guide, "Manage AWS STS in an AWS Region").
-        place = (self._own().region_name or region) if is_opt_in(region) else region
         told = call(
             f"sts:AssumeRole of {role}",
-            self.client("sts", place).assume_role,
+            self.client("sts", self._place(region)).assume_role,
             RoleArn=role,
             RoleSessionName="crr-monitor",
             DurationSeconds=SESSION_SECONDS,
@@ -204,3 +211,12 @@ class Sessions:
         self._assumed[account] = (credentials, told["Expiration"].timestamp())
         self._clients = {key: client for key, client in self._clients.items() if key[2] != account}
         return credentials
+
+    def _place(self, region: str) -> str:
+        """Where a role is asked for: in one's own Region, as what it gives is valid in every one.
+
+        So an account is not out of reach as a whole because one Region is, in which it has a bucket. But an opt-in
+        Region gives nothing for an account that has not enabled it (IAM User Guide, "Manage AWS STS in an AWS Region").
+        """
+        own = str(self._own().region_name or region)
+        return region if is_opt_in(own) and not is_opt_in(region) else own

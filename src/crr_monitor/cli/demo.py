@@ -111,9 +111,10 @@ def invitation(store_url: str, program: str) -> list[str]:
 def _conclude(picture: Picture, verdict: Verdict) -> None:
     """Say what was seen: the figures as ``stats`` shows them, and how they compare with what was written."""
     from crr_monitor.cli.statstable import show_figures  # noqa: PLC0415 - only at the end
+    from crr_monitor.process.clock import Clock  # noqa: PLC0415
 
     figures = picture.figures
-    show_figures(figures, figures.to_json(), replay=False)
+    show_figures(figures, figures.to_json(), Clock("now", figures.window.as_of, None))
     click.echo()
     for text in conclusion(verdict):
         paragraph(text, "")

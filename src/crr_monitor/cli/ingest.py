@@ -19,10 +19,12 @@ from crr_monitor.cli.session import PLACE, Session, escape, example, pass_sessio
 from crr_monitor.cli.words import number_of
 from crr_monitor.core.times import format_time
 from crr_monitor.history.s3 import Reach
+from crr_monitor.process.clock import feed_live, note_fresh
 from crr_monitor.process.ingest import Ingest, Totals
 from crr_monitor.sources.files import open_sources
 from crr_monitor.sources.objects import SCHEME, list_logs, object_sources
 from crr_monitor.sources.rejects import RejectFile
+from crr_monitor.stores.base import system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +116,9 @@ def _into_store(  # noqa: PLR0913 - what to read, and how
     with opened(config, create=True) as store:
         if learned:
             store.learn(learned)
+        note_fresh(store, system_clock())
+        if queues:
+            feed_live(store, "queue", system_clock())
         with (
             _progress(found, wanted=progress) as bar,
             feeding(store, config, target, [source.name for source in found], bar) as told,

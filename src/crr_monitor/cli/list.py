@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crr_monitor.cli.arguments import MOMENT, TEXT, Moment, moments
-from crr_monitor.cli.opening import clock_of, configure, opened
+from crr_monitor.cli.opening import clock_of, configure, opened, tell_origin
 from crr_monitor.cli.output import Form, output_option
 from crr_monitor.cli.records import record_view
 from crr_monitor.cli.session import Session, example, pass_session, say
@@ -62,11 +62,13 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> None:
     """List object versions and their copies, newest write first.
 
-    A time that is given as a length of time (90m, 24h, 7d) is so long ago; in a replay of old logs that counts from the
-    newest event on.
+    A time that is given as a length of time (90m, 24h, 7d) is so long ago; where only old logs were read that counts
+    from the newest event on.
     """
-    with opened(configure(session), reading=True) as store:
-        begin, end = moments(since, until, clock_of(store))
+    config = configure(session)
+    with opened(config, reading=True) as store:
+        clock = clock_of(store, config)
+        begin, end = moments(since, until, clock.at)
         query = Query(
             None if status is None else Status[status],
             source,
@@ -79,6 +81,7 @@ def command(  # noqa: PLR0913 - one for each option
         )
         listing = _Listing(store, query, limit)
         record_view(uncertain=uncertain).print(listing.records(), form)
+    tell_origin(clock, since, until)
     if listing.more:
         say(f"there are more: these are the newest {limit:,} (--limit 0 shows all)")
     elif not listing.count:

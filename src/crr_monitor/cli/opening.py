@@ -10,16 +10,20 @@ import click
 import msgspec
 
 from crr_monitor.cli.access import require_aws
+from crr_monitor.cli.session import say
+from crr_monitor.cli.words import duration_text, time_text
 from crr_monitor.config import Config, ConfigError, load
 from crr_monitor.core.times import DAY_MS, HOUR_MS
 from crr_monitor.core.topology_document import TopologyError, parse_topology
-from crr_monitor.process.figures import default_as_of
+from crr_monitor.process.clock import Clock
+from crr_monitor.process.clock import clock_of as clock_of_store
 from crr_monitor.stores.base import Retention, StoreError, system_clock
 from crr_monitor.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from crr_monitor.cli.arguments import Moment
     from crr_monitor.cli.session import Session
     from crr_monitor.core.topology import BucketConfig
     from crr_monitor.stores.base import Store
@@ -67,9 +71,27 @@ def _open(where: Path | str, retention: Retention, *, create: bool, reading: boo
     return SqliteStore(where, retention, create=create, reading=reading)
 
 
-def clock_of(store: Store) -> int:
-    """The time of the question: now, or in a replay of old logs the newest event."""
-    return default_as_of(store.newest(), system_clock())
+def clock_of(store: Store, config: Config, as_of: Moment | None = None) -> Clock:
+    """The time of the question: ``as_of``; else now, or in a replay of old logs the newest event.
+
+    Tables are a hub's, and so never a replay.
+    """
+    found = clock_of_store(store, system_clock(), hub=isinstance(config.store, str))
+    return found if as_of is None else Clock("given", as_of.at(found.at), found.newest)
+
+
+def tell_clock(clock: Clock) -> None:
+    """Say on standard error by which time it is judged, where that is not to be expected."""
+    if clock.kind == "newest-event":
+        say(f"these are old logs: the time is that of the newest event, {time_text(clock.at)} UTC")
+    elif clock.quiet_ms is not None:
+        say(f"no event has come for {duration_text(clock.quiet_ms)}: the newest is of {time_text(clock.newest)} UTC")
+
+
+def tell_origin(clock: Clock, *times: Moment | None) -> None:
+    """Say from when lengths of time count, where that is not now."""
+    if clock.kind == "newest-event" and any(each is not None and each.ago for each in times):
+        tell_clock(clock)
 
 
 def read_topology(path: str) -> list[tuple[BucketConfig, bool]]:

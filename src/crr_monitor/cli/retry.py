@@ -14,7 +14,7 @@ from msgspec import Struct
 from crr_monitor.aws.batch_replication import Location, parse_location
 from crr_monitor.cli.access import Target, aws_options, confirm, connect, explained
 from crr_monitor.cli.arguments import MOMENT, TEXT, Moment, moments
-from crr_monitor.cli.opening import clock_of, configure, opened
+from crr_monitor.cli.opening import clock_of, configure, opened, tell_origin
 from crr_monitor.cli.output import Form, output_option, print_document
 from crr_monitor.cli.repairs import TO_FILL_IN, VIEW, Planned, money, place_text, quantity_text, taken_body, taken_text
 from crr_monitor.cli.repairs import plan as plan_repairs
@@ -121,11 +121,14 @@ def command(  # noqa: PLR0913 - one for each option
     wish = Wish(None if out is None else Path(out), work, role_arn, run, not no_wait, not yes, target)
     selected = (source, destination, reasons, since, until, prefix)
     _check_options(wish, report, any(map(bool, selected)))
-    with opened(configure(session), reading=report is None and not run) as store:
+    config = configure(session)
+    with opened(config, reading=report is None and not run) as store:
         if report is not None:
             _take_report(store, report, target, form)
             return
-        begin, end = moments(since, until, clock_of(store))
+        clock = clock_of(store, config)
+        begin, end = moments(since, until, clock.at)
+        tell_origin(clock, since, until)
         query = Query(
             Status.FAILED,
             source,

@@ -32,7 +32,9 @@ DEFAULT_WINDOW_MS = DAY_MS
 @click.option("--since", type=MOMENT, help="Written then or later: 2026-11-22[T07:00:00Z], or 90m, 24h, 7d ago.")
 @click.option("--until", type=MOMENT, help="Written before this time.")
 @click.option(
-    "--as-of", type=MOMENT, help="The clock for ages and deadlines. Default: now; of old logs the newest event."
+    "--as-of",
+    type=MOMENT,
+    help="The clock for ages and deadlines. Default: now; where only old logs were read the newest event.",
 )
 @click.option(
     "--by",
@@ -75,17 +77,16 @@ def command(  # noqa: PLR0913 - one for each option
         raise click.UsageError(message)
     config = configure(session, rpo_seconds=rpo)
     with opened(config, reading=True) as store:
-        now = clock_of(store)
-        chosen = _window(window, since, until, now if as_of is None else as_of.at(now))
+        clock = clock_of(store, config, as_of)
+        chosen = _window(window, since, until, clock.at)
         found = figures(store, chosen, by, config.rpo_seconds * SECOND_MS)
         newest = store.newest()
-    body = found.to_json()
+    body = clock.told(found.to_json())
     if form == "json":
         print_document(body)
     else:
-        replay = as_of is None and newest is not None and newest.event_at == now
         view: View[dict[str, Any]] = View(
-            table=lambda _groups: show_figures(found, body, replay=replay),
+            table=lambda _groups: show_figures(found, body, clock),
             body=lambda group: {**_span(body), **group},
             fields=FIELDS,
             rows=lambda group: [flat_group({**_span(body), **group})],
@@ -124,4 +125,4 @@ def _window(window: int | None, since: Moment | None, until: Moment | None, as_o
 
 
 def _span(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: body[name] for name in ("since", "until", "as_of") if name in body}
+    return {name: value for name, value in body.items() if name != "groups"}

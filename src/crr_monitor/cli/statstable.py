@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crr_monitor.cli.tables import Column, Row, paragraph, show
-from crr_monitor.cli.words import duration_text, seconds_text, share_text
+from crr_monitor.cli.words import duration_text, seconds_text, share_text, time_text
 from crr_monitor.core.failures import explain
 from crr_monitor.process.figures import AGES, QUANTILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from crr_monitor.process.clock import Clock
     from crr_monitor.process.figures import Figures, Group
 
 _COUNTS = ("objects", "completed", "failed", "failed_by_reason", "source_deleted", "not_eligible", "pending")
 _LAGS = tuple(f"lag_seconds_{name}" for name, _ in QUANTILES)
 
 FIELDS = (
-    *("since", "until", "as_of", "source", "destination", "rule_id", "objects", "bytes", "completed", "failed"),
+    *("since", "until", "as_of", "clock", "newest_event_at"),
+    *("source", "destination", "rule_id", "objects", "bytes", "completed", "failed"),
     *("failed_by_reason", "source_deleted", "not_eligible", "pending", "pending_bytes"),
     *(f"pending_by_age_{name}" for name, _ in AGES),
     *("oldest_pending_seconds", "expired", *_LAGS),
@@ -44,11 +46,10 @@ def _flat(body: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield prefix + name, value
 
 
-def show_figures(figures: Figures, body: dict[str, Any], *, replay: bool) -> None:
+def show_figures(figures: Figures, body: dict[str, Any], clock: Clock) -> None:
     """Print everything: the header, a line for each group, and below it what is broken or late."""
-    clock = " (the newest event: these are old logs)" if replay else ""
     since, until = body.get("since", "the beginning"), body.get("until", "now on")
-    paragraph(f"Written from {_short(since)} to {_short(until)}, as of {_short(body['as_of'])}{clock}", "")
+    paragraph(f"Written from {_short(since)} to {_short(until)}, as of {_short(body['as_of'])}{_which(clock)}", "")
     groups = list(zip(figures.groups, body["groups"], strict=True))
     if not groups:
         return
@@ -58,6 +59,14 @@ def show_figures(figures: Figures, body: dict[str, Any], *, replay: bool) -> Non
     _failures(groups)
     _backlog(groups)
     _markers(groups)
+
+
+def _which(clock: Clock) -> str:
+    if clock.kind == "newest-event":
+        return " (the newest event: these are old logs)"
+    if clock.quiet_ms is not None:
+        return f" (now; the newest event is of {time_text(clock.newest)} UTC, {duration_text(clock.quiet_ms)} ago)"
+    return " (now)" if clock.kind == "now" else " (--as-of)"
 
 
 def _short(time: str) -> str:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crr_monitor.cli.arguments import OBJECT, TEXT, ObjectName
-from crr_monitor.cli.opening import clock_of, configure, opened
+from crr_monitor.cli.arguments import MOMENT, OBJECT, TEXT, Moment, ObjectName
+from crr_monitor.cli.opening import clock_of, configure, opened, tell_clock
 from crr_monitor.cli.output import Form, output_option
 from crr_monitor.cli.records import record_view
 from crr_monitor.cli.session import CommandError, Session, escape, example, pass_session
@@ -39,10 +39,24 @@ _EVIDENCE = {
 @click.option(
     "--version-id", type=TEXT, metavar="ID", help="Only this version. Default: all that are known, newest first."
 )
+@click.option(
+    "--as-of",
+    type=MOMENT,
+    help="The clock for what is overdue. Default: now; where only old logs were read the newest event.",
+)
 @output_option
 @click.pass_context
 @pass_session
-def command(session: Session, context: click.Context, name: ObjectName, version_id: str | None, form: Form) -> None:
+def command(  # noqa: PLR0913 - one for each option
+    session: Session,
+    context: click.Context,
+    /,
+    *,
+    name: ObjectName,
+    version_id: str | None,
+    as_of: Moment | None,
+    form: Form,
+) -> None:
     """Show where the versions of one object are.
 
     BUCKET is its source or a destination. KEY is taken as it is, without URL decoding. Exit status 3: a copy failed, or
@@ -53,11 +67,13 @@ def command(session: Session, context: click.Context, name: ObjectName, version_
         records = store.versions(name.bucket, name.key, version_id)
         if not records:
             raise CommandError(_unknown(store, name, version_id, config))
-        as_of = clock_of(store)
+        clock = clock_of(store, config, as_of)
     target = config.rpo_seconds * SECOND_MS
-    table = _Blocks(as_of, target)
+    table = _Blocks(clock.at, target)
     record_view(uncertain=True, table=table.show).print(records, form)
-    if any(is_problem(record, as_of, target) for record in records):
+    if any(copy.status is Status.PENDING for record in records for copy in record.visible_copies):
+        tell_clock(clock)
+    if any(is_problem(record, clock.at, target) for record in records):
         context.exit(PROBLEMS)
 
 

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 PREFIX = "CRR Monitor: "
 """How every subject begins."""
 
-SUBJECT_CHARACTERS = 100
-"""SNS API Reference, ``Publish``: a subject has at most 100 ASCII characters, and no line breaks."""
+SUBJECT_CHARACTERS = 99
+"""SNS API Reference, ``Publish``: a subject has less than 100 characters, no line breaks and no control characters."""
 
 KEPT_MS = 14 * DAY_MS
 """Unsettled records leave the store after this time: a trouble as old as this may be over only for that."""
 
 _KILO = 1_024
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]+")
+_NOT_PLAIN = re.compile(r"[^ -~]")
 
 
 def subject(what: What, trouble: Trouble) -> str:
@@ -30,7 +31,7 @@ def subject(what: What, trouble: Trouble) -> str:
     if trouble.account:
         return ascii_subject(PREFIX + _subject_of_agent(what, trouble))
     state = {"failed": "failed", "overdue": "overdue", "could-not-ask": "could not ask about"}[trouble.kind]
-    count = number(trouble.objects)
+    count = f"{least(trouble)}{number(trouble.objects)}"
     if what == "over":
         head = f"over: {state}"
     elif trouble.kind == "could-not-ask":
@@ -50,8 +51,8 @@ def _subject_of_agent(what: What, trouble: Trouble) -> str:
 
 
 def ascii_subject(text: str) -> str:
-    """Text as a subject: cut, without line breaks, other characters than ASCII replaced."""
-    plain = " ".join(text.encode("ascii", "replace").decode().split())
+    """Text as a subject: cut, without line breaks, other characters than ASCII's printable ones replaced."""
+    plain = _NOT_PLAIN.sub("?", " ".join(text.split()))
     return plain if len(plain) <= SUBJECT_CHARACTERS else plain[: SUBJECT_CHARACTERS - 3] + "..."
 
 
@@ -83,8 +84,13 @@ def _summary(trouble: Trouble) -> str:
         return f"{copies} from {_name(trouble.source)} to {_name(trouble.destination)} failed{since}."
     if trouble.kind == "overdue":
         return f"{copies} from {_name(trouble.source)} to {_name(trouble.destination)} should be there by now{since}."
-    versions = _count(trouble.objects, "overdue object version", "overdue object versions")
+    versions = least(trouble) + _count(trouble.objects, "overdue object version", "overdue object versions")
     return f"S3 gave no answer about {versions} of {_name(trouble.source)}, so it is not known where the copies are."
+
+
+def least(trouble: Trouble) -> str:
+    """What stands before a number of objects that may be too small."""
+    return "at least " if trouble.at_least else ""
 
 
 def _failed(trouble: Trouble, command: str) -> list[str]:

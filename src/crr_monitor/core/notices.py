@@ -99,6 +99,7 @@ class Notice(Struct, frozen=True):
             "kind": trouble.kind,
             "source": trouble.source,
             "objects": trouble.objects,
+            **({"at_least": True} if trouble.at_least else {}),
             "first_told_at": format_time(self.first_at),
             "at": format_time(self.at),
             **{name: value for name, value in known.items() if value is not None},
@@ -170,8 +171,11 @@ def bundled(notices: Iterable[Notice], most: int = MOST) -> list[tuple[Notice, t
     lines += [f"{notice.subject.removeprefix(words.PREFIX)}" for notice in rest[:WORST_LINES]]
     first = rest[0]
     objects = sum(notice.trouble.objects for notice in rest)
-    together = Trouble(first.trouble.kind, "", "", "", objects)
-    subject = words.ascii_subject(f"{words.PREFIX}{len(rest)} more notices, {words.number(objects)} copies")
+    together = Trouble(
+        first.trouble.kind, "", "", "", objects, at_least=any(notice.trouble.at_least for notice in rest)
+    )
+    copies = f"{words.least(together)}{words.number(objects)} copies"
+    subject = words.ascii_subject(f"{words.PREFIX}{len(rest)} more notices, {copies}")
     message = Notice(first.what, together, first.at, first.at, subject, "\n".join(lines) + "\n")
     return [*((notice, (notice,)) for notice in alone), (message, tuple(rest))]
 
@@ -200,7 +204,8 @@ class Unanswered(Struct, frozen=True):
 
     ``reason`` names what is missing, as in the words of the refusal; ``throttled``: S3 only asked to slow down. ``at``
     is when it was so (milliseconds): as pauses between questions grow, it may have been in an earlier round.
-    ``single``: it is about some objects, and the bucket answers about others.
+    ``single``: it is about some objects, and the bucket answers about others. ``cut``: more was due than was asked
+    about in that round, so ``objects`` are the least that there are.
     """
 
     bucket: str
@@ -209,6 +214,7 @@ class Unanswered(Struct, frozen=True):
     throttled: bool = False
     at: int = 0
     single: bool = False
+    cut: bool = False
 
 
 def encode_unanswered(found: Iterable[Unanswered]) -> bytes:
@@ -231,7 +237,14 @@ def unanswered_troubles(found: Iterable[Unanswered]) -> list[Trouble]:
         if not each.throttled:
             buckets.setdefault(each.bucket, []).append(each)
     return [
-        Trouble("could-not-ask", bucket, "", _reasons(several), sum(each.objects for each in several))
+        Trouble(
+            "could-not-ask",
+            bucket,
+            "",
+            _reasons(several),
+            sum(each.objects for each in several),
+            at_least=any(each.cut for each in several),
+        )
         for bucket, several in buckets.items()
     ]
 

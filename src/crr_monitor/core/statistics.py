@@ -118,6 +118,11 @@ class Cell(Struct, array_like=True):
         """Nothing is counted (any more)."""
         return self == _EMPTY
 
+    @property
+    def unsettled(self) -> bool:
+        """Some copy is pending or failed."""
+        return self.pending > 0 or self.failed > 0
+
 
 _NUMBERS = tuple(name for name in Cell.__struct_fields__ if name not in {"reasons", "lags", "repaired"})
 _EMPTY = Cell()

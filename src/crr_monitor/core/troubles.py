@@ -18,6 +18,7 @@ class Trouble(Struct, frozen=True):
     is overdue. ``bytes`` is ``None`` where they are not known. ``since``: the first write among them, milliseconds.
     Of agents there is an ``account`` in place of a pair: events that one of them could not deliver (``reason`` says
     where they wait), or agents that are not up to date (``account`` names all, ``reason`` says what to do).
+    ``at_least``: there may be more ``objects``, as not all could be counted.
     """
 
     kind: TroubleKind
@@ -28,6 +29,7 @@ class Trouble(Struct, frozen=True):
     bytes: int | None = None
     since: int | None = None
     account: str = ""
+    at_least: bool = False
 
     @property
     def key(self) -> str:

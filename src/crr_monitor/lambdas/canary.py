@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct, field, to_builtins
 
-from crr_monitor.aws.canary import CanaryBuckets
-from crr_monitor.aws.sessions import OPTIONS, AwsError
+from crr_monitor.aws.canary import QUICK, CanaryBuckets
+from crr_monitor.aws.sessions import AwsError
 from crr_monitor.core import hearing
 from crr_monitor.core.canary import Canary, arrivals, is_over, pair_name, plan
 from crr_monitor.core.notices import CANARY_NOTE, Flight, decode_canaries, encode_canaries
@@ -22,7 +22,7 @@ from crr_monitor.core.times import SECOND_MS
 from crr_monitor.environment import environment
 from crr_monitor.lambdas.log import write
 from crr_monitor.lambdas.reach import reach
-from crr_monitor.lambdas.response import Answer
+from crr_monitor.lambdas.response import Answer, Late
 from crr_monitor.lambdas.settings import CanarySettings, from_environment
 from crr_monitor.stores.base import Store, StoreError, system_clock
 from crr_monitor.stores.dynamodb import open_store
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 PHYSICAL_ID = "crr-monitor-canary"
 REFUSED = "the tables refuse: {}"
+LATE: Late = ("SUCCESS", "time ran out before all was done: the next run goes on, and canaries that stay are harmless")
 
 Fitness: TypeAlias = Literal["fit", "refused", "unknown"]
 There: TypeAlias = dict[Place, list[tuple[int, bool]]]
@@ -80,7 +81,7 @@ def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
 
 def _for_cloudformation(runtime: Runtime, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Whatever comes of it, the stack goes on: what does not work has its alarms, and the stack's output names it."""
-    answer = Answer(event, PHYSICAL_ID, context.get_remaining_time_in_millis() / SECOND_MS)
+    answer = Answer(event, PHYSICAL_ID, context.get_remaining_time_in_millis() / SECOND_MS, LATE)
     try:
         if event.get("RequestType") == "Delete":
             report = clean(runtime, runtime.settings.pairs, system_clock())
@@ -108,7 +109,7 @@ def _runtime(function_arn: str) -> Runtime:
 
 def make_runtime(settings: CanarySettings, function_arn: str) -> Runtime:
     """Store and clients; nothing is called yet."""
-    sessions, region = reach(function_arn, settings.store, settings.agent_role_name, OPTIONS)
+    sessions, region = reach(function_arn, settings.store, settings.agent_role_name, QUICK)
     return Runtime(open_store(settings.store), CanaryBuckets(sessions, region), settings)
 
 

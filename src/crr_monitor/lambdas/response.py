@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,19 +19,39 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 REASON_CHARACTERS = 1_000
-"""The whole answer may have 4,096 bytes."""
+REASON_BYTES = 1_400
+"""Of each text, the second as it is encoded in the answer, which may have 4,096 bytes and holds two of them."""
 
 TRIES = 4
 TIMEOUT_SECONDS = 5.0
 EARLY_SECONDS = 20.0
 """The time-out is told this long before Lambda ends the function."""
 
+Late: TypeAlias = tuple[Literal["SUCCESS", "FAILED"], str]
+"""What is answered when time runs out."""
+
+OUT_OF_TIME: Late = (
+    "FAILED",
+    "set-up ran out of time before it was done: update the stack again, it goes on where it was",
+)
+
+
+def cut(text: str) -> str:
+    """As much of a text as has room in the answer."""
+    text = text[:REASON_CHARACTERS]
+    while len(json.dumps(text)) > REASON_BYTES:
+        text = text[:-10]
+    return text
+
 
 class Answer:
-    """Answers one request of CloudFormation once; when time runs out first, with a failure."""
+    """Answers one request of CloudFormation once; when time runs out first, with what is to be said then."""
 
-    def __init__(self, event: Mapping[str, Any], physical_id: str, seconds_left: float) -> None:
+    def __init__(
+        self, event: Mapping[str, Any], physical_id: str, seconds_left: float, late: Late = OUT_OF_TIME
+    ) -> None:
         self._event = event
+        self._out_of_time = late
         self._physical_id = str(event.get("PhysicalResourceId") or physical_id)
         self._lock = threading.Lock()
         self._given = False
@@ -51,9 +71,8 @@ class Answer:
         self._timer.cancel()
 
     def _run_out(self) -> None:
-        self.give(
-            "FAILED", "set-up ran out of time before it was done: update the stack again, it goes on where it was"
-        )
+        status, reason = self._out_of_time
+        self.give(status, reason, {"Summary": reason})  # an output that is asked for has to be there
         if self._late is not None:
             self._late()
 
@@ -66,12 +85,12 @@ class Answer:
         self._timer.cancel()
         document = {
             "Status": status,
-            "Reason": reason[:REASON_CHARACTERS] or status,
+            "Reason": cut(reason) or status,
             "PhysicalResourceId": self._physical_id,
             "StackId": self._event.get("StackId", ""),
             "RequestId": self._event.get("RequestId", ""),
             "LogicalResourceId": self._event.get("LogicalResourceId", ""),
-            "Data": {name: value[:REASON_CHARACTERS] for name, value in (data or {}).items()},
+            "Data": {name: cut(value) for name, value in (data or {}).items()},
         }
         self._send(json.dumps(document).encode())
 

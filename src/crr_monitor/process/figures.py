@@ -12,15 +12,12 @@ from crr_monitor.core.times import HOUR_MS, MINUTE_MS, SECOND_MS, format_time
 
 if TYPE_CHECKING:
     from crr_monitor.core.statistics import CellKey, Share
-    from crr_monitor.stores.base import Newest, Store
+    from crr_monitor.stores.base import Store
 
 By: TypeAlias = Literal["pair", "source", "destination"]
 
 RPO_SECONDS = 900
 """The default target: the 15 minutes of S3 Replication Time Control."""
-
-REPLAY_MS = HOUR_MS
-"""Events that were already older than this when they came make the store a replay of the past."""
 
 AGES: tuple[tuple[str, int], ...] = (
     ("0-5m", 5 * MINUTE_MS),
@@ -91,17 +88,6 @@ class Figures(Struct):
         if self.window.since is not None:
             body = {"since": format_time(self.window.since), **body}
         return {**body, "groups": [group_json(group, self.target_ms) for group in self.groups]}
-
-
-def default_as_of(newest: Newest | None, now: int) -> int:
-    """The clock for ages and deadlines: now, but in a replay of old logs the newest event.
-
-    A replay is told by how old the newest event was when it came, so that a monitor that hears nothing any more
-    still sees its backlog age.
-    """
-    if newest is None or newest.stored_at - newest.event_at <= REPLAY_MS:
-        return now
-    return newest.event_at
 
 
 def figures(store: Store, window: Window, by: By = "pair", target_ms: int = RPO_SECONDS * SECOND_MS) -> Figures:

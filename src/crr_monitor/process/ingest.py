@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
 
+from crr_monitor.process.clock import feed_live, is_fresh
 from crr_monitor.process.gather import BATCH_EVENTS
 from crr_monitor.process.reading import Child, Order, Task, read_here
 from crr_monitor.sources.files import FileSource, Seen, check_resume
-from crr_monitor.stores.base import Batch, Counts
+from crr_monitor.stores.base import Batch, Counts, Newest, system_clock
 from crr_monitor.stores.packed import PackedEvidence
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Ingest:
         self._batch_events = batch_events
         self._read: dict[str, int] = {}
         self._purged_at = time.monotonic()
+        self._live = False
 
     def run(self, sources: Sequence[Resumable]) -> Totals:
         """Read all sources in their order.
@@ -160,6 +162,10 @@ class Ingest:
 
     def _store_batch(self, batch: Gathered) -> None:
         self.totals.records_changed += keep(batch, self._store, self._rejects)
+        now = system_clock()
+        if not self._live and batch.newest is not None and is_fresh(Newest(batch.newest, now)):
+            feed_live(self._store, "files", now)
+            self._live = True
         self.totals.counts.add(batch.counts)
         for position in batch.positions:
             self.totals.read_bytes += position.read_bytes - self._read.get(position.source, 0)

@@ -35,7 +35,7 @@ from crr_monitor.core.reconcile import (
 )
 from crr_monitor.core.times import SECOND_MS
 from crr_monitor.core.topology import Topology
-from crr_monitor.stores.base import Asked, Batch, Due, system_clock
+from crr_monitor.stores.base import Asked, Batch, Due, spread, system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from crr_monitor.core.evidence import Evidence
     from crr_monitor.core.model import Record
     from crr_monitor.core.reconcile import Place
-    from crr_monitor.stores.base import VersionKey
+    from crr_monitor.stores.base import Look, VersionKey
 
 PORTION = 200
 """Records that are asked about before their answers are stored."""
@@ -51,8 +51,11 @@ PORTION = 200
 REMEMBERED_MS = 2 * LONGEST_UNASKED_MS
 """For so long a bucket counts as not answering when nothing of it was asked since: nothing waits for it any more."""
 
-SHARES = 10
-"""Where more is due than one run asks, no bucket gets more than this part of it (a tenth) before the others."""
+LOOK_NOTE = "reconcile"
+"""Name of the note that says where the next run begins to look for what waits behind very much of one bucket."""
+
+LOOKS = 5
+"""So many looks in a row a run takes at most, and begins none after this part of its time (a fifth)."""
 
 GIVE_UP = 10
 """After so many questions in a row that a bucket did not answer, it is not asked again in this run."""
@@ -74,7 +77,8 @@ class ReconcileStore(Protocol):
     """The part of :class:`crr_monitor.stores.base.Store` that is needed."""
 
     def topology(self) -> Topology: ...  # noqa: D102
-    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]: ...  # noqa: D102
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]: ...  # noqa: D102
+    def look(self, now: int, overdue: int, limit: int, begin: int | None = None) -> Look: ...  # noqa: D102
     def apply(self, batch: Batch) -> int: ...  # noqa: D102
     def asked(self, questions: Sequence[Asked]) -> None: ...  # noqa: D102
     def note(self, name: str) -> bytes | None: ...  # noqa: D102
@@ -178,7 +182,7 @@ class Reconciler:
         until = began + (self._limits.seconds if seconds is None else seconds)
         run = _Run(self._prober, self._limits.per_second, until, self._monotonic, self._sleep)
         found, now = Reconciled(), self._clock()
-        dues = self._due(now)
+        dues = self._due(now, began + (until - began) / LOOKS)
         topology = self._store.topology() if dues else None
         if dues and topology is not None:
             found.due, found.more = len(dues), len(dues) >= self._limits.records
@@ -190,26 +194,44 @@ class Reconciler:
                     self._keep([case for case in cases if case is not None], found)
         found.more = found.more or found.left > 0
         found.questions, found.answers, found.could_not_ask = run.questions, dict(run.answers), run.unasked()
-        self._remember(run.buckets, found.could_not_ask, now)
+        self._remember(run.buckets, found.could_not_ask, now, cut=found.more)
         found.seconds = self._monotonic() - began
         return found
 
-    def _due(self, now: int) -> list[Due]:
-        """What to ask about, the longest due first; where more is due than one run asks, some of each bucket.
+    def _due(self, now: int, until: float) -> list[Due]:
+        """What to ask about, the longest due first; where more is due than one run asks, evenly of all buckets.
 
-        So a bucket of which very much is overdue, as it is throttled or denied, keeps no other one waiting for hours:
-        it gets what the others leave.
+        So a bucket of which very much is overdue, as it is throttled or denied, keeps no other one waiting: it gets
+        what the others leave.
         """
-        overdue, most = self._limits.overdue, self._limits.records
-        first = self._store.due(now, overdue, most)
+        most = self._limits.records
+        first = self._store.due(now, self._limits.overdue, most)
         if len(first) < most:
             return first
-        some = self._store.due(now, overdue, most, max(1, most // SHARES))
-        known = {(due.record.key, due.record.version_id) for due in some}
-        rest = [due for due in first if (due.record.key, due.record.version_id) not in known]
-        return sorted(some + rest[: most - len(some)], key=lambda due: due.due_at)
+        known = {(due.record.key, due.record.version_id) for due in first}
+        others = (due for due in self._look(now, until) if (due.record.key, due.record.version_id) not in known)
+        return spread(chain(first, others), most)
 
-    def _remember(self, asked: set[str], refusals: Iterable[CouldNotAsk], now: int) -> None:
+    def _look(self, now: int, until: float) -> list[Due]:
+        """What further looks find, from where the run before ended; where this one ends is noted for the next.
+
+        It is noted before anything is asked: who is killed again and again still gets on, and comes by again.
+        """
+        body = self._store.note(LOOK_NOTE)
+        begin = None if body is None else int(body)
+        found: list[Due] = []
+        for _ in range(LOOKS):
+            look = self._store.look(now, self._limits.overdue, self._limits.records, begin)
+            found += look.dues
+            begin = look.end
+            if begin is None or self._monotonic() >= until:
+                break
+        told = None if begin is None else b"%d" % begin
+        if told != body:
+            self._store.keep_note(LOOK_NOTE, told)
+        return found
+
+    def _remember(self, asked: set[str], refusals: Iterable[CouldNotAsk], now: int, *, cut: bool) -> None:
         """Keep the note of what is not answered: of this round, and of buckets that were not asked in it."""
         body = self._store.note(UNANSWERED_NOTE)
         news = [
@@ -220,6 +242,7 @@ class Reconciler:
                 each.cause == "throttled",
                 now,
                 single=each.cause in ABOUT_ONE_OBJECT,
+                cut=cut,
             )
             for each in refusals
         ]

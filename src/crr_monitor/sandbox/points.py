@@ -54,7 +54,6 @@ POINTS: dict[str, dict[str, str | None]] = {
     },
     "core.lambda_runtime": {
         "_lock": None,
-        "_worker_key": "func_name config qualifier",
         "_workers": None,
         "kill_workers": "workers",
     },

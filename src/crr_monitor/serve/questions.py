@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from crr_monitor.core.model import VISIBLE, Status, to_json
 from crr_monitor.core.times import DAY_MS, BadTimeError, parse_duration, parse_moment
+from crr_monitor.process.clock import Clock
 from crr_monitor.process.figures import By, Window, figures
 from crr_monitor.stores.base import Query, system_clock
 
@@ -57,7 +58,9 @@ class Stats(Struct, frozen=True):
         elif since is not None and until is not None and since >= until:
             message = "since is not before until"
             raise QuestionError(message)
-        return figures(store, Window(since, until, as_of), self.by, target_ms).to_json()
+        newest = store.newest()
+        clock = Clock("now" if self.as_of is None else "given", as_of, None if newest is None else newest.event_at)
+        return clock.told(figures(store, Window(since, until, as_of), self.by, target_ms).to_json())
 
 
 class Records(Struct, frozen=True):

@@ -25,6 +25,7 @@ from crr_monitor.config import NO_ARCHIVE, Config
 from crr_monitor.core.times import DAY_MS, HOUR_MS, SECOND_MS
 from crr_monitor.history.drain import new_name
 from crr_monitor.history.layout import Target
+from crr_monitor.process.clock import feed_live
 from crr_monitor.process.reconcile import Limits, Prober
 from crr_monitor.serve.access import Access, is_loopback
 from crr_monitor.serve.app import Site
@@ -220,6 +221,8 @@ class _Service:
         store = SqliteStore(_store_path(config), retention, create=create, cache_kib=cache_kib)
         if create:
             self._switch_archiving(store)
+            if self._hears:
+                feed_live(store, "serve", system_clock())
         return store
 
     def _switch_archiving(self, store: SqliteStore) -> None:

@@ -205,7 +205,8 @@ COULD_NOT_ASK = Metric(
     "CouldNotAsk",
     "Count",
     "gauge",
-    "Overdue versions about which S3 gave no answer: a permission is missing, or the account cannot be reached.",
+    "Overdue versions about which S3 gave no answer in one round: a permission is missing, or the account cannot be"
+    " reached. Where more is overdue than one round asks about, there are more.",
     open_name="crr_monitor_could_not_ask_objects",
 )
 THROTTLES = Metric(

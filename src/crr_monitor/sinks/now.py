@@ -144,7 +144,7 @@ def _add_cells(found: Now, store: Store, overdue_ms: int) -> None:
     oldest = [at for at in (store.oldest(Status.FAILED), store.oldest(Status.PENDING)) if at is not None]
     if not oldest:
         return
-    for key, cell in store.cells(min(oldest) // SLOT_MS * SLOT_MS, None):
+    for key, cell in store.cells(min(oldest) // SLOT_MS * SLOT_MS, None, unsettled=True):
         begin = key.slot * SLOT_MS
         if cell.pending > 0:
             # A whole slot is overdue when the youngest in it is: later by a slot at most, and never too early.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from itertools import islice
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
@@ -138,8 +138,18 @@ class Asked(Struct, frozen=True):
     due_at: int
 
 
-LOOKED = 50
-"""So many times the limit are read where each bucket is given its share of what is due."""
+class Look(Struct, frozen=True):
+    """What :meth:`Store.look` gives. What is due since ``end`` or later was not looked at; ``None``: everything was."""
+
+    dues: list[Due]
+    end: int | None = None
+
+
+EVER = -(10**15)
+"""Before all that could be due, in milliseconds."""
+
+LOOKED = 10
+"""So many times the limit one look reads, in a store that cannot find by bucket what is due."""
 
 
 class Store(Protocol):
@@ -173,8 +183,11 @@ class Store(Protocol):
         A record matches ``destination`` if any copy goes there. ``uncertain`` lists what is uncertain instead.
         """
 
-    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
-        """Statistics of the five-minute slots that begin in ``[since, until)`` (milliseconds)."""
+    def cells(self, since: int | None, until: int | None, *, unsettled: bool = False) -> Iterator[tuple[CellKey, Cell]]:
+        """Statistics of the five-minute slots that begin in ``[since, until)`` (milliseconds).
+
+        ``unsettled``: only cells with copies that are pending or failed, which are few among those of many days.
+        """
 
     def pairs(self) -> list[tuple[str, str, str]]:
         """Source, destination and rule id (empty where unknown) of all that statistics were ever kept of, sorted."""
@@ -185,14 +198,21 @@ class Store(Protocol):
     def pending(self, since: int, until: int) -> Iterator[Share]:
         """The counted pending copies with ``since <= sort_at < until``; ``key.slot`` is the time in milliseconds."""
 
-    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
         """At most ``limit`` records to ask S3 about at ``now``, the longest due first.
 
         Only what is unsettled is ever due: pending, failed, uncertain. It is so ``overdue`` milliseconds after its
         ``sort_at``, and once it was asked about, when :meth:`asked` said. Nothing else is read: no scan.
+        """
 
-        With ``share`` at most so many are of one source bucket (or of none that is known), so that what waits behind
-        very many of one bucket is found: for that up to :data:`LOOKED` times ``limit`` are read.
+    def look(self, now: int, overdue: int, limit: int, begin: int | None = None) -> Look:
+        """At most ``limit`` of all that :meth:`due` could ever give, spread over source buckets by :func:`spread`.
+
+        So what waits behind very much of another bucket is found. Only what is due since ``begin`` or later is looked
+        at. Where that is too much for one look, ``end`` says where the next one has to begin: looks in a row, each from
+        the end of the one before, come past everything, however much one bucket has. Each reads :data:`LOOKED` times
+        ``limit`` records, and what else is due since the same millisecond as the last one. A store that can find by
+        bucket what is due sees all buckets in one look.
         """
 
     def asked(self, questions: Sequence[Asked]) -> None:
@@ -256,19 +276,38 @@ def advance(known: Evidence | None, news: Evidence) -> Change | None:
     return Change(merged, record, shares(before), shares(record), listed)
 
 
-def take_due(walk: Iterable[Due], limit: int, share: int | None) -> list[Due]:
-    """What :meth:`Store.due` gives of all that is due, which ``walk`` has in order."""
-    if share is None:
-        return list(islice(walk, limit))
-    found: list[Due] = []
-    counts: Counter[str | None] = Counter()
-    for due in islice(walk, limit * LOOKED):
-        if len(found) == limit:
-            break
-        if counts[due.record.source_bucket] < share:
-            counts[due.record.source_bucket] += 1
-            found.append(due)
-    return found
+def spread(walk: Iterable[Due], limit: int) -> list[Due]:
+    """At most ``limit`` of what is due, evenly over source buckets (what has none that is known counts as of one).
+
+    The buckets take turns, in each turn the longest due first: so what is due of a small bucket is all there before a
+    large one gets more. Of one bucket the first in ``walk`` are taken. The result is in order, the longest due first.
+    """
+    turns: Counter[str | None] = Counter()
+
+    def in_turns() -> Iterator[tuple[int, int, int, Due]]:
+        for number, due in enumerate(walk):
+            turns[due.record.source_bucket] += 1
+            yield turns[due.record.source_bucket], due.due_at, number, due
+
+    return sorted((due for *_, due in nsmallest(limit, in_turns())), key=lambda due: due.due_at)
+
+
+def look_along(walk: Iterable[Due], limit: int) -> Look:
+    """What :meth:`Store.look` gives of a walk that has all buckets in one, the longest due first."""
+    end: int | None = None
+
+    def portion() -> Iterator[Due]:
+        nonlocal end
+        last: int | None = None
+        for number, due in enumerate(walk):
+            if number >= limit * LOOKED and last is not None and due.due_at > last:
+                end = due.due_at
+                return
+            last = due.due_at
+            yield due
+
+    found = spread(portion(), limit)
+    return Look(found, end)
 
 
 def matches(record: Record, query: Query) -> bool:

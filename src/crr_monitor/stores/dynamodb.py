@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Cell, CellKey, Share
-    from crr_monitor.stores.base import Asked, Counts, Due, Newest, Position, Query
+    from crr_monitor.stores.base import Asked, Counts, Due, Look, Newest, Position, Query
     from crr_monitor.stores.dynamodb_items import Attributes, Transition
     from crr_monitor.stores.dynamodb_tables import Client
 
@@ -186,8 +186,8 @@ class DynamoStore(DynamoWriter):
             if item is not None and not item.expired(now):
                 yield item
 
-    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
-        return self._statistics.cells(since, until)
+    def cells(self, since: int | None, until: int | None, *, unsettled: bool = False) -> Iterator[tuple[CellKey, Cell]]:
+        return self._statistics.cells(since, until, unsettled=unsettled)
 
     def pairs(self) -> list[tuple[str, str, str]]:
         return self._statistics.pairs()
@@ -204,8 +204,11 @@ class DynamoStore(DynamoWriter):
             counted = [item for item in page if marks.get((item.key, item.version_id), item.born_at) == item.born_at]
             yield from pending_shares(item.record for item in counted)
 
-    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
-        return self._questions.due(now, overdue, limit, share)
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+        return self._questions.due(now, overdue, limit)
+
+    def look(self, now: int, overdue: int, limit: int, begin: int | None = None) -> Look:
+        return self._questions.look(now, overdue, limit, begin)
 
     def oldest(self, status: Status) -> int | None:
         partitions = [open_partition(name, shard) for name in CLASSES[status] for shard in range(OPEN_SHARDS)]

@@ -9,9 +9,10 @@ again, and the item back; it reads nothing for that, and they cost nothing where
 from __future__ import annotations
 
 import heapq
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from crr_monitor.stores.base import Due, take_due
+from crr_monitor.stores.base import EVER, Due, look_along
 from crr_monitor.stores.dynamodb_calls import BATCH_GET, ConditionFailedError
 from crr_monitor.stores.dynamodb_items import (
     ASKED,
@@ -38,13 +39,16 @@ from crr_monitor.stores.dynamodb_tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from crr_monitor.stores.base import Asked, Retention
+    from crr_monitor.stores.base import Asked, Look, Retention
     from crr_monitor.stores.dynamodb_calls import Table
     from crr_monitor.stores.dynamodb_items import Item
 
 OPEN_CLASSES = (FAILED, FAILED + OR_MORE, PENDING, PENDING + OR_MORE, UNCERTAIN)
 PAGE = 100
 """Records read at once from one partition of an index: all partitions are merged."""
+
+LOOK_PAGE = 250
+"""The same where very much is known to wait: fewer calls, whose answers of all partitions fit into memory."""
 
 
 class Questions:
@@ -58,25 +62,44 @@ class Questions:
         self._clock = clock
         self._step = step
 
-    def due(self, now: int, overdue: int, limit: int, share: int | None) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
         """See :meth:`crr_monitor.stores.base.Store.due`."""
+        return list(islice(self._walk(now, overdue, min(limit, PAGE)), limit))
+
+    def look(self, now: int, overdue: int, limit: int, begin: int | None) -> Look:
+        """See :meth:`crr_monitor.stores.base.Store.look`. The indexes know no buckets: it reads past what it leaves."""
+        return look_along(self._walk(now, overdue, LOOK_PAGE, begin), limit)
+
+    def _walk(self, now: int, overdue: int, page: int, begin: int | None = None) -> Iterator[Due]:
+        """All that is due since ``begin``, the longest due first; so many at a time of each partition are read."""
+        begin = EVER if begin is None else begin
         walks = []
         for name in OPEN_CLASSES:
             for shard in range(OPEN_SHARDS):
-                fresh = self._walk(OPEN_INDEX, SORT_AT, open_partition(name, shard), now - overdue, limit)
-                asked = self._walk(DUE_INDEX, DUE_AT, open_partition(name + ASKED, shard), now, limit)
+                fresh = self._partition(
+                    page, OPEN_INDEX, SORT_AT, open_partition(name, shard), begin - overdue, now - overdue
+                )
+                asked = self._partition(page, DUE_INDEX, DUE_AT, open_partition(name + ASKED, shard), begin, now)
                 walks.append(_due(item, overdue) for item in fresh)
                 walks.append(_due(item, overdue) for item in asked)
-        return take_due(heapq.merge(*walks, key=lambda due: due.due_at), limit, share)
+        return heapq.merge(*walks, key=lambda due: due.due_at)
 
-    def _walk(self, index: str, sort: str, partition: str, until: int, limit: int) -> Iterator[Item]:
+    def _partition(  # noqa: PLR0913, PLR0917 - which, and from where to where
+        self, page: int, index: str, sort: str, partition: str, begin: int, until: int
+    ) -> Iterator[Item]:
         """Items of one partition that are not over, the longest due first."""
+        if begin > until:
+            return iter(())  # a refusal, if it were asked
         found = self._table.query(
-            min(limit, PAGE),
+            page,
             IndexName=index,
-            KeyConditionExpression="#open = :open AND #sort <= :until",
+            KeyConditionExpression="#open = :open AND #sort BETWEEN :begin AND :until",
             ExpressionAttributeNames={"#open": OPEN_IN, "#sort": sort},
-            ExpressionAttributeValues={":open": {"S": partition}, ":until": {"N": str(until)}},
+            ExpressionAttributeValues={
+                ":open": {"S": partition},
+                ":begin": {"N": str(begin)},
+                ":until": {"N": str(until)},
+            },
         )
         now = self._clock()
         items = (read_item(attributes) for attributes in found)

@@ -2,7 +2,8 @@
 
 Items by ``kind`` (partition key) and ``name`` (sort key)::
 
-    monitor       topology     all configurations, compressed, with the number of their edition
+    monitor       topology     all configurations, compressed, or names of their pieces; and the number of their edition
+    topology      NAME         a piece of them, where they are too large for one item
     monitor       counts       one attribute per counter
     monitor       newest       the newest event, and when it came
     source        HASH         position in one source
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from crr_monitor.core.times import DAY_MS, SECOND_MS
 from crr_monitor.core.topology import BucketConfig, Topology
 from crr_monitor.stores.base import Counts, Newest, Position, StoreError
 from crr_monitor.stores.dynamodb_calls import TRANSACTION, ConditionFailedError, Table
-from crr_monitor.stores.dynamodb_tables import key_of
+from crr_monitor.stores.dynamodb_tables import EXPIRES_AT, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +30,14 @@ if TYPE_CHECKING:
     from crr_monitor.stores.dynamodb_items import Attributes
 
 LEARN_TRIES = 20
+PIECE_BYTES = 350_000
+"""Of a topology in one item, which has at most 400 KB: some 8,000 pairs (Developer Guide, "Quotas")."""
+
+LEFT_MS = DAY_MS
+"""For so long pieces of an edition stay that another one has replaced, as somebody may be reading them."""
+
 _MONITOR = "monitor"
+_PIECE = "topology"
 _IGNORED = "ignored:"
 _configs_decoder = msgspec.msgpack.Decoder(list[BucketConfig])
 
@@ -76,27 +85,69 @@ class Monitor:
     def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
         """Learn configurations; if somebody else did so meanwhile (the edition tells), again on top of theirs."""
         for _ in range(LEARN_TRIES):
-            known, edition = self._topology()
+            known, edition, before = self._topology()
             topology = known.learn(configs, self._clock())
+            body = zlib.compress(msgspec.msgpack.encode(topology.configs))
+            pieces = self._put_pieces(edition + 1, body)
             self._step("topology")
             try:
-                self._table.call(
-                    "update_item",
-                    Key=key_of(_MONITOR, "topology"),
-                    UpdateExpression="SET #body = :body, #edition = :next",
-                    ConditionExpression="#edition = :edition" if edition else "attribute_not_exists(#edition)",
-                    ExpressionAttributeNames={"#body": "body", "#edition": "edition"},
-                    ExpressionAttributeValues={
-                        ":body": {"B": zlib.compress(msgspec.msgpack.encode(topology.configs))},
-                        ":next": {"N": str(edition + 1)},
-                        **({":edition": {"N": str(edition)}} if edition else {}),
-                    },
-                )
+                self._put_topology(edition, body, pieces)
             except ConditionFailedError:
-                continue
+                # Or it was done before an answer got lost, and the SDK has asked again.
+                if not pieces or pieces != self._topology()[2]:
+                    self._leave(pieces)
+                    continue
+            self._leave(before)
             return topology
         message = f"table {self._table.name}: the topology is being changed by others all the time: try again"
         raise StoreError(message)
+
+    def _put_topology(self, edition: int, body: bytes, pieces: Sequence[str]) -> None:
+        """Replace an edition by the next: the topology itself, or the names of its pieces."""
+        value = {"L": [{"S": name} for name in pieces]} if pieces else {"B": body}
+        self._table.call(
+            "update_item",
+            Key=key_of(_MONITOR, "topology"),
+            UpdateExpression="SET #new = :new, #edition = :next REMOVE #old",
+            ConditionExpression="#edition = :edition" if edition else "attribute_not_exists(#edition)",
+            ExpressionAttributeNames={
+                "#new": "pieces" if pieces else "body",
+                "#old": "body" if pieces else "pieces",
+                "#edition": "edition",
+            },
+            ExpressionAttributeValues={
+                ":new": value,
+                ":next": {"N": str(edition + 1)},
+                **({":edition": {"N": str(edition)}} if edition else {}),
+            },
+        )
+
+    def _put_pieces(self, edition: int, body: bytes) -> tuple[str, ...]:
+        """Write what is too large for one item in pieces; their names, which nobody else uses for other pieces."""
+        if len(body) <= PIECE_BYTES:
+            return ()
+        digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+        parts = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
+        names = tuple(f"{edition}-{digest}-{number}" for number in range(len(parts)))
+        for name, part in zip(names, parts, strict=True):
+            self._step("piece")
+            self._set(key_of(_PIECE, name), "body", {"B": part})
+        return names
+
+    def _leave(self, pieces: Sequence[str]) -> None:
+        """Let DynamoDB remove pieces of which nobody will ask any more."""
+        end = {"N": str((self._clock() + LEFT_MS) // SECOND_MS)}
+        for name in pieces:
+            self._set(key_of(_PIECE, name), EXPIRES_AT, end)
+
+    def _set(self, key: Attributes, attribute: str, value: Attributes) -> None:
+        self._table.call(
+            "update_item",
+            Key=key,
+            UpdateExpression="SET #name = :value",
+            ExpressionAttributeNames={"#name": attribute},
+            ExpressionAttributeValues={":value": value},
+        )
 
     # ------------------------------------------------------------------- read
 
@@ -104,11 +155,22 @@ class Monitor:
         """What was learned."""
         return self._topology()[0]
 
-    def _topology(self) -> tuple[Topology, int]:
+    def _topology(self) -> tuple[Topology, int, tuple[str, ...]]:
+        """What was learned, its edition, and the names of its pieces, if there are some."""
         item = self._table.get(key_of(_MONITOR, "topology"))
         if item is None:
-            return Topology(), 0
-        return Topology(_configs_decoder.decode(zlib.decompress(item["body"]["B"]))), int(item["edition"]["N"])
+            return Topology(), 0, ()
+        pieces = tuple(each["S"] for each in item["pieces"]["L"]) if "pieces" in item else ()
+        body = b"".join(self._piece(name) for name in pieces) if pieces else item["body"]["B"]
+        return Topology(_configs_decoder.decode(zlib.decompress(body))), int(item["edition"]["N"]), pieces
+
+    def _piece(self, name: str) -> bytes:
+        item = self._table.get(key_of(_PIECE, name))
+        if item is None or "body" not in item:
+            message = f"table {self._table.name}: piece {name} of the topology is not there any more: try again"
+            raise StoreError(message)
+        found: bytes = item["body"]["B"]
+        return found
 
     def position(self, source: str) -> Position | None:
         """How far a source was read."""

@@ -48,6 +48,8 @@ POSITION_KEPT = 7 * DAY_MS
 
 _TALLIES = {"reasons": "r:", "lags": "l:", "repaired": "p:"}
 _NUMBERS = tuple(name for name in Cell.__struct_fields__ if name not in _TALLIES)
+_UNSETTLED = ("pending", "failed")
+"""The counters of which one is positive in a cell that is unsettled."""
 
 
 class Place(Struct, frozen=True):
@@ -315,7 +317,7 @@ class Statistics:
             if _alive(item, now)
         }
 
-    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+    def cells(self, since: int | None, until: int | None, *, unsettled: bool = False) -> Iterator[tuple[CellKey, Cell]]:
         """See :meth:`crr_monitor.stores.base.Store.cells`."""
         now = self._clock()
         low = 0 if since is None else max(0, -(-since // SLOT_MS))
@@ -323,7 +325,8 @@ class Statistics:
         if low > high:
             return
         for day in self._known_days(low // SLOTS_A_DAY, high // SLOTS_A_DAY):
-            for item in self._between(f"cells#{day}", f"{low:010}#", f"{high:010}#~"):
+            # Chosen where they are: to read a hundred thousand cells takes longer than a function may run.
+            for item in self._between(f"cells#{day}", f"{low:010}#", f"{high:010}#~", _UNSETTLED if unsettled else ()):
                 key, cell = read_cell(item)
                 if _alive(item, now) and not cell.empty:
                     yield key, cell
@@ -336,10 +339,15 @@ class Statistics:
     def _known_days(self, first: int, last: int) -> list[int]:
         return [int(item[NAME]["S"]) for item in self._between("days", f"{first:08}", f"{last:08}")]
 
-    def _between(self, kind: str, low: str, high: str) -> Iterator[Attributes]:
-        return self._table.query(
-            ConsistentRead=True,
-            KeyConditionExpression="#kind = :kind AND #name BETWEEN :low AND :high",
-            ExpressionAttributeNames={"#kind": KIND, "#name": NAME},
-            ExpressionAttributeValues={":kind": {"S": kind}, ":low": {"S": low}, ":high": {"S": high}},
-        )
+    def _between(self, kind: str, low: str, high: str, positive: Sequence[str] = ()) -> Iterator[Attributes]:
+        """Items in the order of their names; with ``positive`` only those of which one of these counters is."""
+        request: Attributes = {
+            "ConsistentRead": True,
+            "KeyConditionExpression": "#kind = :kind AND #name BETWEEN :low AND :high",
+            "ExpressionAttributeNames": {"#kind": KIND, "#name": NAME, **{f"#{name}": name for name in positive}},
+            "ExpressionAttributeValues": {":kind": {"S": kind}, ":low": {"S": low}, ":high": {"S": high}},
+        }
+        if positive:
+            request["FilterExpression"] = " OR ".join(f"#{name} > :nothing" for name in positive)
+            request["ExpressionAttributeValues"][":nothing"] = {"N": "0"}
+        return self._table.query(**request)

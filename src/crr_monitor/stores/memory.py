@@ -13,6 +13,7 @@ from crr_monitor.core.topology import Topology
 from crr_monitor.stores.base import (
     Counts,
     Due,
+    Look,
     Newest,
     Purged,
     Retention,
@@ -20,8 +21,8 @@ from crr_monitor.stores.base import (
     is_about,
     matches,
     pending_shares,
+    spread,
     system_clock,
-    take_due,
 )
 
 if TYPE_CHECKING:
@@ -159,10 +160,11 @@ class MemoryStore:
         found.sort(key=lambda record: -record.sort_at)
         yield from found[: query.limit]
 
-    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+    def cells(self, since: int | None, until: int | None, *, unsettled: bool = False) -> Iterator[tuple[CellKey, Cell]]:
         for key, cell in self._state.cells.items():
             begin = key.slot * SLOT_MS
-            if (since is None or begin >= since) and (until is None or begin < until):
+            in_window = (since is None or begin >= since) and (until is None or begin < until)
+            if in_window and (cell.unsettled or not unsettled):
                 yield key, copy.deepcopy(cell)
 
     def pairs(self) -> list[tuple[str, str, str]]:
@@ -177,10 +179,16 @@ class MemoryStore:
             row.record for row in rows if not row.counted_before and since <= row.record.sort_at < until
         )
 
-    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
+        return self._due(now, overdue)[:limit]
+
+    def look(self, now: int, overdue: int, limit: int, begin: int | None = None) -> Look:
+        found = self._due(now, overdue)
+        return Look(spread((due for due in found if begin is None or due.due_at >= begin), limit))
+
+    def _due(self, now: int, overdue: int) -> list[Due]:
         known = (row.due(overdue) for row in self._state.rows.values())
-        found = [due for due in known if due is not None and due.due_at <= now]
-        return take_due(sorted(found, key=lambda due: due.due_at), limit, share)
+        return sorted((due for due in known if due is not None and due.due_at <= now), key=lambda due: due.due_at)
 
     def asked(self, questions: Sequence[Asked]) -> None:
         state = self._state.copy()

@@ -35,7 +35,7 @@ from crr_monitor.stores.base import (
     system_clock,
 )
 from crr_monitor.stores.packed import PackedEvidence, pack, unpack
-from crr_monitor.stores.sqlite_due import read_due, write_asked
+from crr_monitor.stores.sqlite_due import read_due, read_look, source_of, write_asked
 from crr_monitor.stores.sqlite_opening import may_write, no_store, open_file, open_to_read, stamp
 from crr_monitor.stores.sqlite_statistics import IGNORED, add_cells, add_counts, expire
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from crr_monitor.core.archive import ArchiveRow
     from crr_monitor.core.model import Record
     from crr_monitor.core.statistics import Share
-    from crr_monitor.stores.base import Asked, Batch, Due, Query
+    from crr_monitor.stores.base import Asked, Batch, Due, Look, Query
     from crr_monitor.stores.sqlite_opening import Stamp
 
 OPEN, UNCERTAIN, COUNTED_BEFORE = 1, 2, 4
@@ -344,13 +344,15 @@ class SqliteStore:
         for key, version_id, body, flags, _ in self._db.execute(sql, values):
             yield derive(unpack(key, version_id, body)), flags
 
-    def cells(self, since: int | None, until: int | None) -> Iterator[tuple[CellKey, Cell]]:
+    def cells(self, since: int | None, until: int | None, *, unsettled: bool = False) -> Iterator[tuple[CellKey, Cell]]:
         low = -(2**62) if since is None else -(-since // SLOT_MS)
         high = 2**62 if until is None else -(-until // SLOT_MS)
         sql = "SELECT slot, source, destination, rule_id, delete_marker, body FROM cell WHERE slot >= ? AND slot < ?"
         with self._errors():
             for slot, source, destination, rule_id, marker, body in self._db.execute(sql, (low, high)):
-                yield CellKey(slot, source, destination, rule_id, bool(marker)), _cell_decoder.decode(body)
+                cell = _cell_decoder.decode(body)
+                if cell.unsettled or not unsettled:
+                    yield CellKey(slot, source, destination, rule_id, bool(marker)), cell
 
     def pairs(self) -> list[tuple[str, str, str]]:
         with self._errors():
@@ -371,9 +373,13 @@ class SqliteStore:
             rows = self._rows(condition, (since, until))
             yield from pending_shares(record for record, flags in rows if not flags & COUNTED_BEFORE)
 
-    def due(self, now: int, overdue: int, limit: int, share: int | None = None) -> list[Due]:
+    def due(self, now: int, overdue: int, limit: int) -> list[Due]:
         with self._errors():
-            return read_due(self._db, now, overdue, limit, share)
+            return read_due(self._db, now, overdue, limit)
+
+    def look(self, now: int, overdue: int, limit: int, begin: int | None = None) -> Look:
+        with self._errors():
+            return read_look(self._db, now, overdue, limit, begin)
 
     def asked(self, questions: Sequence[Asked]) -> None:
         with self._transaction() as db:
@@ -431,11 +437,14 @@ class SqliteStore:
 
 
 _INSERT = (
-    "INSERT INTO version(status, flags, open, sort_at, changed_at, body, id, key, version_id)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO version(status, flags, open, sort_at, changed_at, source, body, id, key, version_id)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ROWS = "SELECT key, version_id, body, flags, sort_at FROM version WHERE "
-_UPDATE = "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, body=?, asks=0, ask_at=NULL WHERE n=?"
+_UPDATE = (
+    "UPDATE version SET status=?, flags=?, open=?, sort_at=?, changed_at=?, source=?, body=?, asks=0, ask_at=NULL"
+    " WHERE n=?"
+)
 
 
 def _columns(record: Record, now: int, *, counted_before: bool) -> tuple[object, ...]:
@@ -443,7 +452,7 @@ def _columns(record: Record, now: int, *, counted_before: bool) -> tuple[object,
     if counted_before:
         flags |= COUNTED_BEFORE
     # A plain int: the driver would look for an adapter for anything else.
-    return (int(record.status), flags, flags & OPEN, record.sort_at, now)
+    return (int(record.status), flags, flags & OPEN, record.sort_at, now, source_of(record))
 
 
 def _select(db: sqlite3.Connection, sql: str, ids: Sequence[bytes]) -> dict[bytes, tuple]:  # type: ignore[type-arg]

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from crr_monitor.stores.base import StoreError
-from crr_monitor.stores.sqlite_due import DUE_SCHEMA
+from crr_monitor.stores.sqlite_due import DUE_SCHEMA, SOURCE_OF, SOURCE_SCHEMA, stored_source
 from crr_monitor.stores.sqlite_outbox import BACKLOG_SCHEMA, OUTBOX_SCHEMA
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     DUE_SCHEMA,
     OUTBOX_SCHEMA,
     BACKLOG_SCHEMA,
+    SOURCE_SCHEMA,
 )
 """Migration ``i`` brings a file from ``PRAGMA user_version`` ``i`` to ``i + 1``; never edited once released."""
 
@@ -91,6 +92,7 @@ def migrate(db: sqlite3.Connection) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == len(MIGRATIONS):
         return
+    db.create_function(SOURCE_OF, 3, stored_source, deterministic=True)
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been faster
