@@ -328,7 +328,7 @@ def test_what_could_not_be_asked_proves_nothing(known: Evidence, data: st.DataOb
 
 @given(evidence, st.data())
 def test_answers_settle_or_leave(known: Evidence, data: st.DataObject) -> None:
-    """Whatever is replied, no copy that was settled changes, and the same replies again bring nothing new."""
+    """Whatever is replied, no copy that was settled changes, except to deleted where no rule took what is now gone."""
     record = derive(known)
     told = {place.bucket: data.draw(replies) for place in sources_to_ask(record, NOBODY)}
     told |= {place.bucket: data.draw(replies) for place in replicas_to_ask(record, NOBODY, told)}
@@ -339,6 +339,9 @@ def test_answers_settle_or_leave(known: Evidence, data: st.DataObject) -> None:
     if not any(reply == said("REPLICA") for reply in told.values()) and not record.undecided:
         now = statuses(derive(merged))
         before = {bucket: status for bucket, status in statuses(record).items() if status not in OPEN}
+        if isinstance(told.get(record.source_bucket or ""), Missing):
+            elsewhere = [bucket for bucket in before if bucket != record.source_bucket]
+            before |= {bucket: GONE for bucket in elsewhere if before[bucket] is NOT_ELIGIBLE}
         assert {bucket: now.get(bucket) for bucket in before} == before
 
 
