@@ -14,6 +14,7 @@ from crr_monitor.process.reading import READ_BYTES
 from crr_monitor.serve.folder import FolderReader
 from crr_monitor.serve.state import State
 from crr_monitor.serve.writer import Writer
+from crr_monitor.sources.base import SourceError
 from crr_monitor.sources.rejects import RejectFile
 from crr_monitor.stores.base import Counts, StoreError
 from crr_monitor.stores.sqlite import SqliteStore
@@ -214,3 +215,18 @@ def test_a_long_file_is_never_ahead_of_what_is_stored(tmp_path: Path) -> None:
     reading.look()
     reading.stop()
     assert counts(tmp_path) == Counts(many, many)
+
+
+def test_what_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    """A file of which the system does not say whether it is there counts as no removed one; the others are read."""
+    small_files(tmp_path, 2)
+    logs = tmp_path / "logs"
+    (logs / "gone.json").symlink_to(logs / "nowhere")
+    (logs / "loop.json").symlink_to(logs / "loop.json")
+    reading = Reading(tmp_path)
+    with pytest.raises(SourceError, match=r"/loop\.json: "):
+        reading.look()
+    (logs / "loop.json").unlink()
+    reading.look()
+    reading.stop()
+    assert counts(tmp_path) == Counts(2, 2)

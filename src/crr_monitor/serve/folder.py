@@ -32,8 +32,15 @@ FLIGHT_BYTES = 4 << 20
 SHARE = 10.0
 """A look at very many files takes its time: the pause is this many times as long."""
 
+GONE = (FileNotFoundError, NotADirectoryError)
+"""How a file is missing, or the folder in which it was. Anything else says nothing about whether it is there."""
+
 _Stamp = tuple[int, int]
 _Begun = tuple[FileSource, int, _Stamp]
+
+
+UNKNOWN: _Stamp = (-1, -1)
+"""Of a file that could not be asked; no file has it, so it is looked at again."""
 
 
 class FolderReader:
@@ -74,8 +81,11 @@ class FolderReader:
         for name in names:
             try:
                 found = os.stat(name)  # noqa: PTH116 - names may be no Paths
-            except OSError:
+            except GONE:
                 continue  # removed since
+            except OSError:
+                yield name, UNKNOWN  # opening it tells why
+                continue
             if not may_be_log(found.st_mode):
                 continue  # a pipe would keep the folder, and the end of the process, waiting
             stamp = (found.st_size, found.st_mtime_ns)
@@ -103,7 +113,7 @@ class FolderReader:
             try:
                 last = self._hand_in(source, position, stopping, taken)
             except SourceError as error:
-                problem = _unless_gone(source.name, error) or problem
+                problem = _unless_gone(error) or problem
                 continue
             if last is not None:
                 waiting.append((source.name, stamp, last))
@@ -120,7 +130,7 @@ class FolderReader:
             try:
                 opened.append((FileSource(name), stamp))
             except SourceError as error:
-                problem = _unless_gone(name, error) or problem
+                problem = _unless_gone(error) or problem
         names = [source.name for source, _ in opened]
         known = self._writer.call(lambda store, _rejects: {name: store.position(name) for name in names}).result()
         begun: list[_Begun] = []
@@ -128,7 +138,7 @@ class FolderReader:
             try:
                 decision = check_resume(source, _seen(known[source.name]))
             except SourceError as error:
-                problem = _unless_gone(source.name, error) or problem
+                problem = _unless_gone(error) or problem
                 continue
             if decision.action == "skip":
                 self._read[source.name] = stamp
@@ -197,6 +207,6 @@ def _seen(known: Position | None) -> Seen | None:
     return None if known is None else Seen(known.fingerprint, known.position, known.read_bytes, known.done)
 
 
-def _unless_gone(name: str, error: SourceError) -> SourceError | None:
-    """The error, unless the file was removed since."""
-    return error if os.path.exists(name) else None  # noqa: PTH110 - names may be no Paths
+def _unless_gone(error: SourceError) -> SourceError | None:
+    """The error, unless it is that the file was removed since."""
+    return None if isinstance(error.__cause__, GONE) else error
