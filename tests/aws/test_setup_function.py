@@ -101,6 +101,7 @@ def receiver() -> Iterator[Receiver]:
 class Context:
     """Lambda's context, with much time left."""
 
+    aws_request_id = "request"
     invoked_function_arn = f"arn:aws:lambda:{HOME}:{HUB}:function:set-up"
 
     def get_remaining_time_in_millis(self) -> int:

@@ -35,6 +35,7 @@ class FakeContext:
     """A run with ``seconds`` left, or with what a function says at each look."""
 
     aws_request_id = "request-1"
+    invoked_function_arn = "arn:aws:lambda:us-east-1:111122223333:function:f"
 
     def __init__(self, seconds: float | Callable[[], float] = ENOUGH) -> None:
         self._seconds = seconds

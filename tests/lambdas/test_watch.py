@@ -296,8 +296,8 @@ def test_handlers(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         assert settle.handler(event, FakeContext())["batchItemFailures"] == []
     assert samples(hub, source) - before == len({entry["dynamodb"]["Keys"]["version_id"]["S"] for entry in entries})
     context = FakeContext()
-    context.invoked_function_arn = FUNCTION  # type: ignore[attr-defined]
-    assert json.dumps(watch.handler({}, context))  # type: ignore[arg-type]
+    context.invoked_function_arn = FUNCTION
+    assert json.dumps(watch.handler({}, context))
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -309,10 +309,10 @@ def test_first_look(hub: Hub, monkeypatch: pytest.MonkeyPatch, works: bool) -> N
     if not works:
         hub.sandbox.fault("error", code="AccessDenied", match={"service": "monitoring", "operation": "PutMetricData"})
     context = FakeContext()
-    context.invoked_function_arn = FUNCTION  # type: ignore[attr-defined]
+    context.invoked_function_arn = FUNCTION
     with nullcontext() if works else pytest.raises(WatchFailedError):
-        watch.handler({"ResponseURL": "https://x", "RequestType": "Create"}, context)  # type: ignore[arg-type]
-    watch.handler({"ResponseURL": "https://x", "RequestType": "Delete"}, context)  # type: ignore[arg-type]
+        watch.handler({"ResponseURL": "https://x", "RequestType": "Create"}, context)
+    watch.handler({"ResponseURL": "https://x", "RequestType": "Delete"}, context)
     assert [answer["Status"] for answer in answers] == ["SUCCESS", "SUCCESS"]
     assert [answer["Reason"] == "looked" for answer in answers] == [works, True]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,7 +142,7 @@ def test_an_event_travels_from_bus_to_topic_to_a_queue_in_another_region(world: 
 
 def test_settling_waits_for_functions(world: World) -> None:
     """A function that a rule invokes has ended when the sandbox is settled."""
-    queue, archive = world.queue(), io.BytesIO()
+    queue = world.queue()
     name = queue.rsplit(":", 1)[-1]
     code = (
         "import json, time, boto3\n"
@@ -154,16 +152,7 @@ def test_settling_waits_for_functions(world: World) -> None:
         f"    url = sqs.get_queue_url(QueueName='{name}')['QueueUrl']\n"
         "    sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))\n"
     )
-    with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("f.py", code)
-    arn = world.sandbox.client("lambda", HOME, EAST).create_function(
-        FunctionName=name,
-        Runtime="python3.13",
-        Handler="f.handler",
-        Timeout=20,
-        Role=f"arn:aws:iam::{HOME}:role/f",
-        Code={"ZipFile": archive.getvalue()},
-    )["FunctionArn"]
+    arn = world.function(name, code, Timeout=20)
     rule = world.catch(arn, PATTERN)
     emit(world, "slow")
     world.drop_rule(rule)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,19 +49,8 @@ class Reading:
             AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
             StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
         )["TableDescription"]
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w") as package:
-            package.writestr("f.py", CODE)
         functions = world.sandbox.client("lambda", HOME, EAST)
-        functions.create_function(
-            FunctionName=self.table,
-            Runtime="python3.13",
-            Handler="f.handler",
-            Timeout=20,
-            Role=f"arn:aws:iam::{HOME}:role/f",
-            Code={"ZipFile": archive.getvalue()},
-            Environment={"Variables": {"SEEN": self.table, "HOW": how}},
-        )
+        world.function(self.table, CODE, Timeout=20, Environment={"Variables": {"SEEN": self.table, "HOW": how}})
         self.put("first")
         self.mapping = functions.create_event_source_mapping(
             EventSourceArn=table["LatestStreamArn"],

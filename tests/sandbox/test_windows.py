@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import time
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,19 +30,8 @@ def batches(world: World, count: int, **options: Any) -> list[list[str]]:  # noq
     source, seen = world.queue(name="source"), world.queue(name="seen")
     sqs, functions = (world.sandbox.client(name, HOME, EAST) for name in ("sqs", "lambda"))
     url = sqs.get_queue_url(QueueName=source.rsplit(":", 1)[-1])["QueueUrl"]
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("f.py", CODE)
     name = seen.rsplit(":", 1)[-1]
-    functions.create_function(
-        FunctionName=name,
-        Runtime="python3.13",
-        Handler="f.handler",
-        Timeout=20,
-        Role=f"arn:aws:iam::{HOME}:role/f",
-        Code={"ZipFile": archive.getvalue()},
-        Environment={"Variables": {"SEEN": name}},
-    )
+    world.function(name, CODE, Timeout=20, Environment={"Variables": {"SEEN": name}})
     for number in range(count):
         sqs.send_message(QueueUrl=url, MessageBody=f"{number:03}")
     functions.create_event_source_mapping(EventSourceArn=source, FunctionName=name, **options)

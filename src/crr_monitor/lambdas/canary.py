@@ -8,7 +8,7 @@ canaries, and removes all when they are switched off, with the note that their a
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Struct, field, to_builtins
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from crr_monitor.core.model import Record
+    from crr_monitor.lambdas.context import Context
 
 PHYSICAL_ID = "crr-monitor-canary"
 REFUSED = "the tables refuse: {}"
@@ -39,15 +40,6 @@ LATE: Late = ("SUCCESS", "time ran out before all was done: the next run goes on
 Fitness: TypeAlias = Literal["fit", "refused", "unknown"]
 There: TypeAlias = dict[Place, list[tuple[int, bool]]]
 """Of the canaries in a bucket when they were written, and whether their event came."""
-
-
-class Context(Protocol):
-    """What Lambda tells a function of its run."""
-
-    invoked_function_arn: str
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the function."""
 
 
 class CanaryFailedError(Exception):

@@ -12,7 +12,7 @@ remembered before anything is done for it, and a run that began before it writes
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, convert
 from msgspec.structs import replace
@@ -38,6 +38,7 @@ from crr_monitor.aws.record import TOLD as TOLD_DOCUMENT
 from crr_monitor.aws.sessions import AwsError, Sessions
 from crr_monitor.aws.setup import Known, Report, Situation, execute, look_for_removal
 from crr_monitor.core.agent_notes import AGENTS_NOTE, AgentsNote, decode_agents, encode_agents
+from crr_monitor.lambdas.context import Context
 from crr_monitor.lambdas.settings import SetupSettings
 
 if TYPE_CHECKING:
@@ -52,17 +53,8 @@ LEAST_SECONDS = 60.0
 
 
 def system_clock() -> int:
-    """Now, in milliseconds."""
+    """Now, in milliseconds; the stores' own would load them, which an agent need not."""
     return time.time_ns() // 1_000_000
-
-
-class Context(Protocol):
-    """What Lambda tells a function of its run."""
-
-    invoked_function_arn: str
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the function."""
 
 
 class OvertakenError(Exception):

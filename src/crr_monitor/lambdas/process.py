@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from crr_monitor.lambdas.batch import Outcome
+    from crr_monitor.lambdas.context import Context
 
 ROUND_MESSAGES = 2_000
 ROUND_CHARACTERS = 32_000_000
@@ -54,15 +55,6 @@ OPTIONS: dict[str, Any] = {
     # Naming the library anew for each call takes a tenth of the call's time.
     "user_agent": "crr-monitor",
 }
-
-
-class Context(Protocol):
-    """What Lambda tells a function of its run."""
-
-    aws_request_id: str
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the function."""
 
 
 class ProcessFailedError(Exception):

@@ -7,7 +7,7 @@ made from. The function fails where the tables refuse.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from crr_monitor.aws.probe import PROBE_OPTIONS, S3Prober
 from crr_monitor.core.times import SECOND_MS
@@ -19,19 +19,11 @@ from crr_monitor.process.reconcile import Limits, Reconciler
 from crr_monitor.stores.dynamodb import open_store
 
 if TYPE_CHECKING:
+    from crr_monitor.lambdas.context import Context
     from crr_monitor.process.reconcile import Reconciled
 
 SPARE_SECONDS = 60.0
 """What the last questions and the storing of their answers may take: no question begins with less time left."""
-
-
-class Context(Protocol):
-    """What Lambda tells a function of its run."""
-
-    invoked_function_arn: str
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the function."""
 
 
 def handler(_event: dict[str, Any], context: Context) -> dict[str, Any]:

@@ -40,17 +40,12 @@ from crr_monitor.stores.dynamodb_tables import CLIENT_OPTIONS, parse_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from crr_monitor.lambdas.context import Context
     from crr_monitor.sinks.words import Detail
     from crr_monitor.stores.dynamodb_items import Transition
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, MsgspecError)
 """What reading an item raises that is not of this store's making, or was damaged."""
-
-
-class Context(Protocol):
-    """What Lambda tells a function of its run."""
-
-    aws_request_id: str
 
 
 class Store(Protocol):

@@ -27,7 +27,7 @@ from crr_monitor.lambdas.response import Answer
 from crr_monitor.lambdas.settings import SetupSettings, from_environment
 
 if TYPE_CHECKING:
-    from crr_monitor.lambdas.converge import Context
+    from crr_monitor.lambdas.context import Context
 
 _log = logging.getLogger("crr_monitor.setup")
 _log.setLevel(logging.INFO)

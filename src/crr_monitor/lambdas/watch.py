@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -34,6 +34,9 @@ from crr_monitor.stores.base import Store, StoreError, system_clock
 from crr_monitor.stores.dynamodb import DynamoStore
 from crr_monitor.stores.dynamodb_tables import CLIENT_OPTIONS, parse_address
 
+if TYPE_CHECKING:
+    from crr_monitor.lambdas.context import Context
+
 QUICK: dict[str, Any] = {
     # A Region that does not answer must not keep the look from being made.
     "connect_timeout": 2,
@@ -41,15 +44,6 @@ QUICK: dict[str, Any] = {
     "retries": {"mode": "standard", "total_max_attempts": 2},
 }
 """Of the clients that ask about undelivered events."""
-
-
-class Context(Protocol):
-    """What Lambda tells a function of its run."""
-
-    invoked_function_arn: str
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the function."""
 
 
 class WatchFailedError(Exception):
