@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +15,6 @@ from crr_monitor.cli.words import duration_text, time_text
 from crr_monitor.core.times import DAY_MS, SECOND_MS
 from crr_monitor.process.figures import By, Window, figures
 from crr_monitor.stores.base import system_clock
-
-if TYPE_CHECKING:
-    from crr_monitor.stores.base import Newest
 
 PROBLEMS = 3
 DEFAULT_WINDOW_MS = DAY_MS
@@ -80,7 +77,6 @@ def command(  # noqa: PLR0913 - one for each option
         clock = clock_of(store, config, as_of)
         chosen = _window(window, since, until, clock.at)
         found = figures(store, chosen, by, config.rpo_seconds * SECOND_MS)
-        newest = store.newest()
     body = clock.told(found.to_json())
     if form == "json":
         print_document(body)
@@ -95,20 +91,20 @@ def command(  # noqa: PLR0913 - one for each option
     if not found.groups:
         say("nothing was written in that time that is known; try a longer --window, or --since")
     if heard_within is not None:
-        _check_heard(newest, heard_within)
+        _check_heard(clock.newest, heard_within)
     if check and found.problems:
         context.exit(PROBLEMS)
 
 
-def _check_heard(newest: Newest | None, within: int) -> None:
+def _check_heard(newest: int | None, within: int) -> None:
     """What is not heard of is neither failed nor overdue, so silence is told apart from both.
 
     Raises:
         CommandError: no event is newer than so many milliseconds, by the clock of this machine.
     """
-    if newest is not None and system_clock() - newest.event_at <= within:
+    if newest is not None and system_clock() - newest <= within:
         return
-    last = "no event was ever heard" if newest is None else f"the newest event is of {time_text(newest.event_at)} UTC"
+    last = "no event was ever heard" if newest is None else f"the newest event is of {time_text(newest)} UTC"
     message = (
         f"{last}, and --heard-within is {duration_text(within)}: see whether events still arrive here, and whether"
         " anything was written at all"
