@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,12 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 LONG = ("e2e", "demo", "templates", "lambdas", "serve", "integration", "stores", "alarms", "history", "cli")
 """Folders whose files take long, begun first: the small ones then fill what is left, and all processes end together."""
+
+
+def pytest_configure() -> None:
+    """Processes that tests start hear Ctrl-C, also where a shell has begun the tests in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
