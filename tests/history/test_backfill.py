@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -150,10 +151,40 @@ def test_killed_for_real_it_goes_on(tmp_path: Path) -> None:
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = subprocess.run(arguments, env=environment(), capture_output=True, check=True, timeout=60)
+    done = subprocess.run(arguments, env=environment(), capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["events"] == written.events
     assert in_order(asked(tmp_path / "archive", COPIES)) == in_order(true_copies(plan))
     assert len(list(read_rejects(f"{tmp_path}/s.db.rejects.ndjson"))) == written.malformed
+
+
+@pytest.mark.parametrize("left", ["read", "settle", "file"])
+def test_killed_while_it_cleans_up(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while the traces of a finished run are removed leaves none that the next run would go on with."""
+    plan = Plan(seed=8, objects=300)
+    simulate(plan, tmp_path / "stream")
+    arguments = (planned(tmp_path / "stream", tmp_path / "archive"), tmp_path / "work", tmp_path / "rejects.ndjson", 1)
+    whole = shutil.rmtree
+
+    def part(path: Path, *, ignore_errors: bool = False) -> None:
+        """Remove all but one stage's files, and die."""
+        stages_there = [path / stage for stage in backfill.STAGES if (path / stage).exists()]
+        for each in stages_there:
+            if each.name != left:
+                whole(each)
+        if stages_there:
+            raise _KilledError
+        whole(path, ignore_errors=ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", part)
+        with pytest.raises(_KilledError):
+            run(*arguments)
+    done = run(*arguments)
+    true = in_order(true_copies(plan))
+    assert done.rows == len(true)
+    assert in_order(asked(tmp_path / "archive", COPIES)) == true
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_logs_are_read_in_the_order_in_which_they_came() -> None:

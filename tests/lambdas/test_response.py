@@ -65,3 +65,37 @@ def test_out_of_time(monkeypatch: pytest.MonkeyPatch, late: Late) -> None:
     answer.give("SUCCESS", "too late")
     (body,) = bodies
     assert (body["Status"], body["Reason"], body["Data"]) == (*late, {"Summary": late[1]})
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before", "afterwards"])
+def test_noted_when_time_ran_out(monkeypatch: pytest.MonkeyPatch, *, early: bool) -> None:
+    """What is to be noted when time runs out is noted once, also if it is said only after that."""
+    told, noted = threading.Event(), threading.Event()
+    notes: list[int] = []
+
+    def note() -> None:
+        notes.append(1)
+        noted.set()
+
+    monkeypatch.setattr(Answer, "_send", lambda _self, _body: told.set())
+    answer = Answer(EVENT, "crr-monitor-setup", 0.0)
+    if early:
+        answer.when_late(note)
+        assert told.wait(10)
+    else:
+        assert told.wait(10)
+        answer.when_late(note)
+    assert noted.wait(10)
+    assert notes == [1]
+
+
+def test_nothing_is_noted_of_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer in time leaves nothing to be noted."""
+    notes: list[int] = []
+    sent: list[bytes] = []
+    monkeypatch.setattr(Answer, "_send", lambda _self, body: sent.append(body))
+    answer = Answer(EVENT, "crr-monitor-setup", 900.0)
+    answer.when_late(lambda: notes.append(1))
+    assert answer.give("SUCCESS", "done")
+    answer._run_out()
+    assert (len(sent), notes) == (1, [])

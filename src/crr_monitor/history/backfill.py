@@ -15,18 +15,12 @@ what was read, so that the same logs read again replace what they made before.
 
 from __future__ import annotations
 
-import fcntl
-import gc
 import hashlib
 import os
 import re
 import shutil
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
@@ -35,7 +29,7 @@ from msgspec import Struct
 from crr_monitor.history.carry import Looked, look
 from crr_monitor.history.driver import HistoryError
 from crr_monitor.history.stages import NEWEST, Done, Plan, file_slot, read, settle
-from crr_monitor.process.reading import GC_THRESHOLD
+from crr_monitor.history.workers import alone, pool
 from crr_monitor.sources.rejects import RejectFile, read_rejects
 
 if TYPE_CHECKING:
@@ -124,15 +118,16 @@ def run(
     """
     with _whole(work), ExitStack() as stack:
         folder = work / f"{plan.name}-{FORMAT}"
+        finished = folder.with_name(f"{folder.name}.finished")
         folder.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(_alone(folder))
+        stack.enter_context(alone(folder))
         for stage in STAGES:
             (folder / stage).mkdir(exist_ok=True)
         _write_mark(folder / _PLAN, msgspec.json.encode(plan))
         if processes is None:
             size = sum(log.size for chunk in plan.chunks for log in chunk)
             processes = (os.cpu_count() or 1) if size >= PARALLEL_BYTES else 1
-        with _pool(processes) as submit:
+        with pool(processes, folder, _do) as submit:
             names = tuple(log.name for chunk in plan.chunks for log in chunk)
             look(Looked(plan.archive, plan.reach, names, plan.name), folder, plan.partitions)
             total = Done()
@@ -142,7 +137,10 @@ def run(
             settled = _run_stage("settle", range(plan.partitions), folder, submit, progress)
             filed = _run_stage("file", _largest_first(folder, settled.slots), folder, submit, progress)
         total.add(filed)
-        shutil.rmtree(folder)
+        # All at once: of a folder that lost half of its files and marks the next run would take the rest for all.
+        shutil.rmtree(finished, ignore_errors=True)  # of a run that was killed here
+        folder.rename(finished)
+        shutil.rmtree(finished)
     return total
 
 
@@ -153,18 +151,6 @@ def _whole(work: Path) -> Iterator[None]:
     except OSError as error:
         message = f"cannot work in {work}: {error.strerror} ({error.filename}); make room, or name another with --work"
         raise HistoryError(message) from error
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second run of the same logs out."""
-    with (folder / "lock").open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"another process is at work on the same logs in {folder}: let it finish"
-            raise HistoryError(message) from error
-        yield
 
 
 def _largest_first(folder: Path, slots: set[str]) -> list[str]:
@@ -198,39 +184,6 @@ def _run_stage(
         total.add(done)
         progress(Progress(stage, number, len(tasks)))
     return total
-
-
-@contextmanager
-def _pool(processes: int) -> Iterator[Callable[[list[tuple[Stage, int | str, Path]]], Iterator[Done]]]:
-    if processes <= 1:
-        before = gc.get_threshold()
-        gc.set_threshold(GC_THRESHOLD)
-        try:
-            yield lambda tasks: map(_do, tasks)
-        finally:
-            gc.set_threshold(*before)
-        return
-    # New interpreters: what this process has open and holds locked is none of theirs.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin_worker)
-    try:
-        yield lambda tasks: (future.result() for future in as_completed([pool.submit(_do, task) for task in tasks]))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    # Ctrl-C is for the parent, which then waits for what is under way.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.set_threshold(GC_THRESHOLD)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot tell its workers to end, and they would wait for tasks for ever."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _do(task: tuple[Stage, int | str, Path]) -> Done:

@@ -55,14 +55,19 @@ class Answer:
         self._physical_id = str(event.get("PhysicalResourceId") or physical_id)
         self._lock = threading.Lock()
         self._given = False
+        self._ran_out = False
         self._late: Callable[[], None] | None = None
         self._timer = threading.Timer(max(1.0, seconds_left - EARLY_SECONDS), self._run_out)
         self._timer.daemon = True
         self._timer.start()
 
     def when_late(self, note: Callable[[], None]) -> None:
-        """Have something noted as well, should time run out."""
-        self._late = note
+        """Have something noted as well, once time has run out: at once if it has already."""
+        with self._lock:
+            self._late = note
+            ran_out = self._ran_out
+        if ran_out:
+            note()
 
     def keep(self) -> None:
         """Say nothing, as it has been said before."""
@@ -72,15 +77,20 @@ class Answer:
 
     def _run_out(self) -> None:
         status, reason = self._out_of_time
-        self.give(status, reason, {"Summary": reason})  # an output that is asked for has to be there
-        if self._late is not None:
-            self._late()
+        # An output that is asked for has to be there.
+        if not self.give(status, reason, {"Summary": reason}):
+            return
+        with self._lock:
+            self._ran_out = True
+            note = self._late
+        if note is not None:
+            note()
 
-    def give(self, status: str, reason: str, data: Mapping[str, str] | None = None) -> None:
-        """Send the answer, unless one was sent already."""
+    def give(self, status: str, reason: str, data: Mapping[str, str] | None = None) -> bool:
+        """Send the answer, unless one was sent already; tells whether it was sent now."""
         with self._lock:
             if self._given:
-                return
+                return False
             self._given = True
         self._timer.cancel()
         document = {
@@ -93,6 +103,7 @@ class Answer:
             "Data": {name: cut(value) for name, value in (data or {}).items()},
         }
         self._send(json.dumps(document).encode())
+        return True
 
     def _send(self, body: bytes) -> None:
         for left in reversed(range(TRIES)):
