@@ -25,6 +25,6 @@ def sandbox(running: Sandbox) -> Sandbox:
     """An empty sandbox without faults."""
     running.end_fault()
     request = urllib.request.Request(f"{running.endpoint}/_ministack/reset", method="POST")  # noqa: S310 - our own
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         assert answer.status == 200
     return running

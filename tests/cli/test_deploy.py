@@ -124,7 +124,7 @@ def sandbox(running: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """An empty AWS, with the hub account's credentials; no call of this process can reach another one."""
     running.end_fault()
     request = urllib.request.Request(f"{running.endpoint}/_ministack/reset", method="POST")  # noqa: S310 - our own
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         assert answer.status == 200
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -168,7 +168,7 @@ def test_agent_role_is_back(scene: Scene) -> None:
     version = ("orders", "data/audit/back", scene.put("orders", "data/audit/back"))
     with scene.system.without_agent_role():
         assert scene.reconcile()["could_not_ask"] != []
-    end = time.monotonic() + 90  # the function remembers the refusal for a moment
+    end = time.monotonic() + 120  # the function remembers the refusal for a moment
     while scene.record(*version).status is PENDING and time.monotonic() < end:
         scene.reconcile()
     assert scene.copies(*version)["audit"] == (COMPLETED, "head")

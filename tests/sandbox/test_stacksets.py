@@ -59,7 +59,7 @@ class Sets:
     def results(self, operation: dict[str, Any]) -> tuple[str, dict[str, str]]:
         """How an operation ended, at all and in each account."""
         told = {"StackSetName": "set", "OperationId": operation["OperationId"]}
-        end, status = time.monotonic() + 30, "RUNNING"
+        end, status = time.monotonic() + 60, "RUNNING"
         while status == "RUNNING" and time.monotonic() < end:
             status = self.client.describe_stack_set_operation(**told)["StackSetOperation"]["Status"]
             time.sleep(0.05)

@@ -33,7 +33,7 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Send."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         number = 0
         while True:
             key = f"{self._name}-{number:06}"
@@ -68,7 +68,7 @@ def test_what_was_answered_with_200_survives_a_kill(tmp_path: Path) -> None:
                 time.sleep(0.002)
             server.process.send_signal(signal.SIGKILL)
             for sender in senders:
-                sender.join(30)
+                sender.join(60)
                 answered.update(sender.answered)
     with Server(tmp_path, "--token-file", token) as server:
         assert server.stop() == 0

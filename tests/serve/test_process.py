@@ -196,7 +196,7 @@ class _Held:
         """Let it go on; gives the answers' status."""
         self._db.execute("ROLLBACK")
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
         return [reply.status for reply in self.replies]
 
     def close(self) -> None:
@@ -241,7 +241,7 @@ def test_second_signal_ends_at_once(tmp_path: Path) -> None:
     with (
         Server(tmp_path, "--token-file", str(token_file(tmp_path))) as server,
         closing(_Held(server)),
-        socket.create_connection(("127.0.0.1", server.port), timeout=30) as waiting,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as waiting,
     ):
         body = encoded(notification())
         head = f"POST /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"

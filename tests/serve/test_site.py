@@ -148,7 +148,7 @@ def test_requests_are_counted_by_answer(tmp_path: Path) -> None:
         assert counted(running) == {"200": 0}
         statuses = [running.post(b"{}").status, running.post(b"").status, running.post(b"{}", token=None).status]
         assert statuses == [200, 400, 401]
-        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as asking:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=60) as asking:
             head = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
             asking.sendall(head.encode())
             assert asking.recv(65_536).startswith(b"HTTP/1.1 401 ")

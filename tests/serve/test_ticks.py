@@ -173,6 +173,6 @@ def test_what_fails_is_tried_again(tmp_path: Path, writer: Writer) -> None:
     thread.start()
     wait_for(lambda: thread.state.runs > 3)
     thread.stop()
-    thread.join(10)
+    thread.join(60)
     assert (thread.alive, thread.state.failures, thread.state.problem) == (False, 2, None)
     assert said == ["failing: no answer (it is tried again)", "failing: locked (it is tried again)"]

@@ -132,7 +132,7 @@ def test_cookie_is_no_token_for_events(server: Server) -> None:
 def test_too_large(server: Server) -> None:
     """More than 8 MiB are refused: announced, sent in chunks, or hidden in gzip; and the server goes on."""
     error = {"error": "a request has at most 8 MiB: send it in parts"}
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as announced:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as announced:
         announced.sendall(
             f"POST /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
             f"Content-Length: {8 * MIB + 1}\r\n\r\n".encode()
@@ -148,7 +148,7 @@ def test_too_large(server: Server) -> None:
 
 def test_too_large_in_chunks(server: Server) -> None:
     """A body of unknown length is refused once it has more than 8 MiB."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sending:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sending:
         sending.sendall(
             f"POST /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
@@ -162,7 +162,7 @@ def test_too_large_in_chunks(server: Server) -> None:
 def test_refusal_comes_before_the_body(server: Server) -> None:
     """A sender that waits for ``100 Continue`` hears at once that the token is wrong, or else that it may send."""
     for token, expected in (("wrong-token-0123456789", b"HTTP/1.1 401 "), (TOKEN, b"HTTP/1.1 100 ")):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as asking:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as asking:
             asking.sendall(
                 f"POST /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
                 "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n".encode()
@@ -173,7 +173,7 @@ def test_refusal_comes_before_the_body(server: Server) -> None:
 def test_sender_that_gives_up(server: Server) -> None:
     """A connection that ends in the middle of a body takes nothing with it, and nothing waits for it."""
     lines = len(server.lines)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as leaving:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as leaving:
         head = f"POST /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         leaving.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + message("m")[:500])
         wait_until_waiting(server, 1)

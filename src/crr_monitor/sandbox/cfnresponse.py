@@ -36,5 +36,5 @@ def send(  # noqa: PLR0913, PLR0917 - the documented signature
     request = urllib.request.Request(  # noqa: S310 - the address that CloudFormation gave
         event["ResponseURL"], json.dumps(body).encode(), {"Content-Type": ""}, method="PUT"
     )
-    with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60):  # noqa: S310
         pass

@@ -201,7 +201,7 @@ class Sandbox:
             f"{self.endpoint}/_sandbox/{path}", json.dumps(given).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with self._opener.open(request, timeout=30) as answer:
+            with self._opener.open(request, timeout=60) as answer:
                 document: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
             raise SandboxError(json.load(error)["error"]) from error

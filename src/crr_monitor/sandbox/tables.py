@@ -1,10 +1,15 @@
-"""DynamoDB tables: properties that the emulator's CloudFormation forgets, and expiry as the change stream shows it."""
+"""DynamoDB tables: properties that the emulator's CloudFormation forgets, and expiry as the change stream shows it.
+
+Items expire when they are told to, and only then: the emulator's own thread for that deletes each minute, at a moment
+that no test can foresee, and without the record in the change stream.
+"""
 
 # ruff: noqa: SLF001 - the emulator has no public interface to extend
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -20,6 +25,9 @@ _responses = points.module("core.responses")
 
 _SERVICE = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
 """DynamoDB Developer Guide, "DynamoDB Streams and Time to Live": who deletes what has expired."""
+
+_REAPER = "dynamodb-ttl-reaper"
+"""The emulator's thread that deletes what has expired."""
 
 _expiring: ContextVar[bool] = ContextVar("sandbox_expiring", default=False)
 
@@ -75,6 +83,22 @@ def marked(old: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return {**record, "userIdentity": _SERVICE} if _expiring.get() else record
 
     return build
+
+
+def only_when_told(old: Callable[..., Any]) -> Callable[..., Any]:
+    """The removal of an item, for everybody but the emulator's thread that deletes what has expired.
+
+    Raises:
+        RuntimeError: there is no such thread, so that it would be another one.
+    """
+    if _REAPER not in {thread.name for thread in threading.enumerate()}:
+        message = f"the emulator has no thread {_REAPER} (any more)"
+        raise RuntimeError(message)
+
+    def remove(*arguments: Any) -> Any:  # noqa: ANN401 - as it is
+        return None if threading.current_thread().name == _REAPER else old(*arguments)
+
+    return remove
 
 
 def _expired(item: dict[str, Any], attribute: str, now: float) -> bool:

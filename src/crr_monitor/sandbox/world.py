@@ -125,6 +125,7 @@ class World:
         # The emulator's evaluation mixes dimensions and periods, and knows no missing data; SetAlarmState works.
         points.replace("services.cloudwatch", "_evaluate_all_alarms", lambda _: lambda: None)
         points.replace("services.dynamodb", "_build_change_record", tables.marked)
+        points.replace("services.dynamodb", "_remove_item", tables.only_when_told)
         points.replace("services.lambda_svc", "_poll_dynamodb_streams", streams.replacing)
         points.replace("services.sqs", "_receive_messages_for_esm", windows.collecting(self.settings.batching))
         points.replace("services.lambda_svc", "_execute_function", self.invocations.executing)
