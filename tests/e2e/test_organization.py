@@ -329,10 +329,13 @@ def test_members_buckets_may_publish(sandbox: Sandbox, capsys: pytest.CaptureFix
     A bucket of another account cannot even name them.
     """
     system = Organization(sandbox, capsys, "EventSource=S3Notifications")
-    for bucket, region in ((source(MEMBERS[0]), HOME), (destination(MEMBERS[0]), ABROAD)):
-        s3 = system.client("s3", MEMBERS[0], region)
-        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=system.notifications(region))
-        s3.put_object(Bucket=bucket, Key=f"written-to-{bucket}", Body=b"x")
+    places = ((source(MEMBERS[0]), HOME), (destination(MEMBERS[0]), ABROAD))
+    for bucket, region in places:
+        system.client("s3", MEMBERS[0], region).put_bucket_notification_configuration(
+            Bucket=bucket, NotificationConfiguration=system.notifications(region)
+        )
+    for bucket, region in places:
+        system.client("s3", MEMBERS[0], region).put_object(Bucket=bucket, Key=f"written-to-{bucket}", Body=b"x")
     sandbox.settle(WAIT_SECONDS, functions=True)
     told = {(each["s3"]["bucket"]["name"], each["s3"]["object"]["key"]) for each in system.received()}
     here, there = source(MEMBERS[0]), destination(MEMBERS[0])

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-import threading
-from types import SimpleNamespace
+import subprocess
+import sys
 
 import pytest
 
 pytest.importorskip("ministack")
 
+REMOVE = """
+import threading
 from crr_monitor.sandbox import tables
 
-
-def in_thread(name: str, work: object) -> None:
-    """Do something in a thread of that name."""
-    assert callable(work)
-    thread = threading.Thread(target=work, name=name)
+removed = []
+remove = tables.only_when_told(removed.append)
+for name in ("dynamodb-ttl-reaper", "request"):
+    thread = threading.Thread(target=remove, args=(name,), name=name)
     thread.start()
     thread.join()
+print(removed)
+"""
+
+REFUSE = """
+import threading
+from crr_monitor.sandbox import tables
+
+threading.enumerate = lambda: [threading.main_thread()]
+tables.only_when_told(print)
+"""
+
+
+def outcome(script: str) -> subprocess.CompletedProcess[str]:
+    """What a script does in a process of its own: the emulator changes the one that loads it."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_only_the_emulators_own_expiry_is_held_back() -> None:
     """Its thread removes nothing, everybody else does."""
-    removed: list[str] = []
-    remove = tables.only_when_told(removed.append)
-    in_thread("dynamodb-ttl-reaper", lambda: remove("expired"))
-    in_thread("request", lambda: remove("deleted"))
-    assert removed == ["deleted"]
+    done = outcome(REMOVE)
+    assert (done.stdout, done.returncode) == ("['request']\n", 0), done.stderr
 
 
-def test_an_emulator_with_another_thread_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emulator_with_another_thread_is_refused() -> None:
     """Where the thread has another name, holding it back would do nothing: the sandbox does not start."""
-    monkeypatch.setattr(threading, "enumerate", lambda: [SimpleNamespace(name="MainThread")])
-    with pytest.raises(RuntimeError, match="no thread dynamodb-ttl-reaper"):
-        tables.only_when_told(lambda: None)
+    done = outcome(REFUSE)
+    assert done.returncode == 1
+    assert "RuntimeError: the emulator has no thread dynamodb-ttl-reaper" in done.stderr

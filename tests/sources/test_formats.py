@@ -66,7 +66,7 @@ def broken_of(pieces: list[Piece]) -> list[tuple[str, int, bytes]]:
         pytest.param(b'{\n "a": oops\n}\n{}\n', [b'{\n "a": oops\n}', b"{}"], id="malformed document"),
         pytest.param(b'[{"a": oops}, {"b": 1}]', [b'[{"a": oops}, {"b": 1}]'], id="malformed list on one line"),
         pytest.param(b'[\n{"a": oops},\n{"b": 1}\n]', [b'{"a": oops}', b'{"b": 1}'], id="malformed entry"),
-        pytest.param(b"[" * 5_000 + b"\n" + EVENT, [b"[" * 5_000, EVENT], id="nested too deeply"),
+        pytest.param(b"[" * 20_000 + b"\n" + EVENT, [b"[" * 20_000, EVENT], id="nested too deeply"),
     ],
 )
 def test_the_format_is_told_by_content(tmp_path: Path, data: bytes, items: list[bytes]) -> None:

@@ -152,8 +152,9 @@ class Topology:
                 self._places[config.bucket] = config
         self._sources: dict[str, list[_Compiled]] = {}
         self._inbound: dict[str, list[tuple[str, bool, Origin]]] = {}
+        seen: set[tuple[str, str, bool, Origin]] = set()
         for config in sorted(self.configs, key=lambda config: config.since):
-            self._add(config)
+            self._add(config, seen)
 
     def __bool__(self) -> bool:
         """Whether any rule is known; without one, pairs are inferred from the replica writes that are seen."""
@@ -165,16 +166,17 @@ class Topology:
     def __hash__(self) -> int:
         return hash(self.configs)
 
-    def _add(self, config: BucketConfig) -> None:
+    def _add(self, config: BucketConfig, seen: set[tuple[str, str, bool, Origin]]) -> None:
         enabled = [rule for rule in config.rules if rule.enabled]
         by_destination: dict[str, list[Rule]] = {}
         for rule in sorted(enabled, key=lambda rule: -rule.priority):
             by_destination.setdefault(rule.destination, []).append(rule)
-            inbound = self._inbound.setdefault(rule.destination, [])
             account, region = self.place(config.bucket)
             origin = Origin(config.bucket, account or "", region or "", rule.rule_id or "")
-            if (rule.prefix, rule.delete_markers, origin) not in inbound:
-                inbound.append((rule.prefix, rule.delete_markers, origin))
+            way = (rule.destination, rule.prefix, rule.delete_markers, origin)
+            if way not in seen:
+                seen.add(way)
+                self._inbound.setdefault(rule.destination, []).append(way[1:])
         compiled = _Compiled(config.since, tuple(self._compile(rules) for rules in by_destination.values()))
         self._sources.setdefault(config.bucket, []).append(compiled)
 
@@ -251,24 +253,22 @@ class Topology:
         Each configuration comes with whether it states its own ``since``. One without counts from now, unless the same
         rules were known already: these keep their beginning. A place replaces the place known before.
         """
-        known = list(self.configs)
+        known: dict[str, list[BucketConfig]] = {}
+        for config in self.configs:
+            known.setdefault(config.bucket, []).append(config)
         ruled = {config.bucket for config, _ in configs if config.rules}
         for config, has_since in configs:
-            mine = [old for old in known if old.bucket == config.bucket]
+            mine = known.setdefault(config.bucket, [])
             latest = max(mine, key=lambda old: old.since, default=BucketConfig(config.bucket))
             account, region = config.account or latest.account, config.region or latest.region
             # A list that has the bucket's rules may name it once more as the place of somebody's destination.
             only_place = config.place_only or (not config.rules and config.bucket in ruled)
             same = only_place or (latest.rules == config.rules and not (has_since and config.since != latest.since))
             if mine and same:
-                known[known.index(latest)] = replace(latest, account=account, region=region)
+                mine[mine.index(latest)] = replace(latest, account=account, region=region)
                 continue
             since = config.since if has_since else (now if config.rules or (mine and not only_place) else 0)
-            known = [
-                old
-                for old in known
-                # What only told the place is replaced; that there were no rules for a while is history.
-                if old.bucket != config.bucket or (old.since != since and (old.rules or old.since))
-            ]
-            known.append(replace(config, since=since, account=account, region=region))
-        return Topology(known)
+            # What only told the place is replaced; that there were no rules for a while is history.
+            kept = [old for old in mine if old.since != since and (old.rules or old.since)]
+            known[config.bucket] = [*kept, replace(config, since=since, account=account, region=region)]
+        return Topology(config for mine in known.values() for config in mine)

@@ -87,6 +87,8 @@ class Monitor:
         for _ in range(LEARN_TRIES):
             known, edition, before = self._topology()
             topology = known.learn(configs, self._clock())
+            if topology == known:  # as hourly runs mostly find it: nothing is written
+                return known
             body = zlib.compress(msgspec.msgpack.encode(topology.configs))
             pieces = self._put_pieces(edition + 1, body)
             self._step("topology")

@@ -212,9 +212,11 @@ class SqliteStore:
 
     def learn(self, configs: Sequence[tuple[BucketConfig, bool]]) -> Topology:
         with self._transaction() as db:
-            topology = _read_topology(db).learn(configs, self._clock())
-            self._step("topology")
-            db.execute("INSERT OR REPLACE INTO topology(id, body) VALUES (1, ?)", (_encode(topology.configs),))
+            known = _read_topology(db)
+            topology = known.learn(configs, self._clock())
+            if topology != known:
+                self._step("topology")
+                db.execute("INSERT OR REPLACE INTO topology(id, body) VALUES (1, ?)", (_encode(topology.configs),))
         return topology
 
     def purge(self, limit: int = 20_000) -> Purged:
