@@ -179,6 +179,20 @@ def test_keyboard_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err.strip() == "crr-monitor: interrupted"
 
 
+@pytest.mark.parametrize("start", [["-m", "crr_monitor"], ["-c", "from crr_monitor.__main__ import main; main()"]])
+def test_ctrl_c_while_the_program_is_loaded(start: list[str], tmp_path: Path) -> None:
+    """Before there is anything to end in order, Ctrl-C ends the process without a word."""
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('went on')\n")
+    done = subprocess.run(
+        [sys.executable, *start, "stats"],
+        env=environment(PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def stored(path: Path) -> int:
     """Records that another process has stored so far."""
     if not path.exists():

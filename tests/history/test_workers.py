@@ -6,6 +6,8 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -87,6 +89,38 @@ def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
         process.join()
     with alone(tmp_path):
         assert not any(alive(number) for number in numbers)
+
+
+INTERRUPTED_AT_THE_START = """
+import os, signal, sys
+if "--multiprocessing-fork" in sys.argv:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+RUN = """
+import sys
+from pathlib import Path
+from crr_monitor.history.workers import pool
+
+if __name__ == "__main__":
+    with pool(2, Path(sys.argv[1]), abs) as submit:
+        print(sorted(submit([-1, -2, 3])))
+"""
+
+
+def test_ctrl_c_while_workers_start(tmp_path: Path) -> None:
+    """It reaches all processes of the group; those that have only begun pass it over, without a traceback."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_AT_THE_START)
+    (tmp_path / "run.py").write_text(RUN)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "run.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("[1, 2, 3]\n", "", 0)
 
 
 def alive(number: int) -> bool:

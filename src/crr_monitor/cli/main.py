@@ -63,6 +63,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"crr_monitor.cli.{cmd_name}")
+        _hear_ctrl_c()
         command: click.Command = module.command
         return command
 
@@ -119,12 +120,19 @@ def cli(session: Session, store: str | None, config: str | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's); gives the exit status."""
     _open_missing_streams()
-    if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
-        signal.signal(signal.SIGINT, _Interrupts().take)
     status = _flushed(_guarded(arguments, Session()))
     if status == INTERRUPTED and arguments is None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter's last moment would end it with another status
     return status
+
+
+def _hear_ctrl_c() -> None:
+    """From when everything is loaded on: before, there is nothing to end in order, and Ctrl-C just ends the process.
+
+    Where it is ignored it stays so, and whoever calls :func:`main` from Python has a handler of their own.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, _Interrupts().take)
 
 
 class _Interrupts:

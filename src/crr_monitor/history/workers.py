@@ -14,7 +14,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crr_monitor.history.driver import HistoryError
@@ -84,10 +84,27 @@ def pool(
         return
     # New interpreters: what this process has open and holds locked is none of theirs.
     executor = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(folder / _WORKERS,))
+
+    def submit(tasks: Iterable[Task]) -> Iterator[Done]:
+        with _ctrl_c_later():
+            futures = [executor.submit(do, task) for task in tasks]
+        return (future.result() for future in as_completed(futures))
+
     try:
-        yield lambda tasks: (one.result() for one in as_completed([executor.submit(do, task) for task in tasks]))
+        yield submit
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back while processes start, from these as well: before they ignore it they would show a traceback."""
+    resource_tracker.ensure_running()  # when it starts, it lets all signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(lock: Path) -> None:

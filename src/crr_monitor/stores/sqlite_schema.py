@@ -102,5 +102,6 @@ def migrate(db: sqlite3.Connection) -> None:
             db.execute(f"PRAGMA user_version = {number}")
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # Ctrl-C may come when it is done
+            db.execute("ROLLBACK")
         raise
