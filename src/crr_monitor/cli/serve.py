@@ -14,6 +14,7 @@ from crr_monitor.cli.feeding import archive_of
 from crr_monitor.cli.opening import configure
 from crr_monitor.cli.session import PLACE, CommandError, Session, example, pass_session, say
 from crr_monitor.history.s3 import Reach
+from crr_monitor.process.interrupts import ctrl_c_afterwards
 from crr_monitor.process.reconcile import Limits
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def command(  # noqa: PLR0913 - one for each option
     if missing:
         message = f"serve needs {' and '.join(missing)}: pip install 'crr-monitor[serve]'"
         raise CommandError(message)
-    from crr_monitor.serve.service import Options, serve  # noqa: PLC0415 - what it needs is an extra, and takes time
+    with ctrl_c_afterwards():
+        from crr_monitor.serve.service import Options, serve  # noqa: PLC0415 - what it needs is an extra, and takes time
 
     config = configure(session, listen=listen, token_file=token_file, rejects=rejects, archive=archive)
     for source in sources:

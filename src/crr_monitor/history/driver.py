@@ -10,10 +10,11 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from crr_monitor.process.interrupts import ctrl_c_afterwards
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import FrameType
 
 MEMORY = "512MB"
 """What one connection may use: enough for writing; queries over a large archive get more."""
@@ -56,28 +57,8 @@ def load() -> Any:  # noqa: ANN401 - the module
     if importlib.util.find_spec("duckdb") is None:
         message = "the archive needs DuckDB: pip install 'crr-monitor[history]'"
         raise HistoryError(message)
-    with _ctrl_c_afterwards():
+    with ctrl_c_afterwards():
         return importlib.import_module("duckdb")
-
-
-@contextmanager
-def _ctrl_c_afterwards() -> Iterator[None]:
-    """Hold an exception by Ctrl-C back: in the middle of being loaded DuckDB tells of it as a fault of its own.
-
-    Only in the main thread are there such exceptions, and only where somebody handles the signal.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        for each in came[:1]:
-            before(*each)
 
 
 def text(value: str | Path) -> str:
