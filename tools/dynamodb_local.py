@@ -60,7 +60,7 @@ def main() -> int:
             *("-inMemory", "-port", str(port)),
         ],
         variable="CRR_MONITOR_TEST_DYNAMODB_ENDPOINT",
-        tests=["tests/stores/test_dynamodb.py", "tests/stores/test_contract.py"],
+        tests=["tests/stores/test_dynamodb.py", "tests/stores/test_contract.py", "tests/stores/test_large_topology.py"],
         seconds=60,
     )
     return run_tests(java, server, port, listens)

@@ -41,6 +41,7 @@ NAMED = os.environ.get("CRR_MONITOR_TEST_DYNAMODB_ENDPOINT")
 """Read when tests are collected: while they run, no setting of the caller's reaches them."""
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+TRIES = 3
 NOBODY = {"AWS_ACCESS_KEY_ID": "111122223333", "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": "us-east-1"}
 """Credentials that are none; a sandbox takes a key of twelve digits as the account."""
 
@@ -74,29 +75,40 @@ def serve() -> Iterator[str]:
         return
     if importlib.util.find_spec("ministack") is None:
         pytest.skip("no DynamoDB: install ministack, or name one with CRR_MONITOR_TEST_DYNAMODB_ENDPOINT")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "GATEWAY_PORT": str(port), "SERVICES": "dynamodb,dynamodbstreams"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "ministack"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as server:
+    port, server = _started()
+    with server:
         try:
-            _wait_for(port, server)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        if server.poll() is not None:
-            break
+def _started() -> tuple[int, subprocess.Popen[bytes]]:
+    """The emulator and its port; on another one where somebody was faster to take it."""
+    for _ in range(TRIES):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {**os.environ, "GATEWAY_PORT": str(port), "SERVICES": "dynamodb,dynamodbstreams"}
+        server = subprocess.Popen(
+            [sys.executable, "-m", "ministack"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if _answers(port, server):
+            return port, server
+        server.kill()
+        server.wait()
+    pytest.fail(f"the emulator of DynamoDB did not start in {TRIES} tries")
+
+
+def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
+    """Whether it listens, within a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+                return True
         time.sleep(0.1)
-    pytest.fail("the sandbox did not start within 30 seconds")
+    return False
 
 
 class Server:

@@ -66,7 +66,7 @@ from tests.stores.contract import (
     total,
     versions_at,
 )
-from tests.stores.dynamodb_server import DynamoBackend, Server, SettledStore, serve, without_credentials
+from tests.stores.dynamodb_server import DynamoBackend, Server, SettledStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,16 +74,6 @@ if TYPE_CHECKING:
     from crr_monitor.core.events import Event
     from crr_monitor.core.topology import BucketConfig
     from crr_monitor.stores.base import Store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """One DynamoDB for all tests, and no way to AWS."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_credentials(patch)
-        for endpoint in serve():
-            with closing(Server(endpoint)) as server:
-                yield server
 
 
 @pytest.fixture

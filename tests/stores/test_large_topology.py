@@ -18,7 +18,7 @@ from crr_monitor.stores.dynamodb_tables import EXPIRES_AT, KIND, key_of
 from crr_monitor.stores.memory import MemoryStore
 from tests.factories import config, rule
 from tests.stores.contract import KilledError, _killer
-from tests.stores.dynamodb_server import DynamoBackend, Server, serve, without_credentials
+from tests.stores.dynamodb_server import DynamoBackend, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,16 +28,6 @@ if TYPE_CHECKING:
 ITEM_BYTES = 400 * 1024
 MANY = [(config(rule(f"copy-{number}"), bucket=f"bucket-{number}"), False) for number in range(40)]
 MORE = [(config(rule("elsewhere"), bucket="one-more"), False)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """One DynamoDB for all tests, and no way to AWS."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_credentials(patch)
-        for endpoint in serve():
-            with closing(Server(endpoint)) as server:
-                yield server
 
 
 @pytest.fixture
