@@ -10,13 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from crr_monitor.history import workers
 from crr_monitor.history.driver import HistoryError
 from crr_monitor.history.workers import alone, pool
+from tests.processes import alive
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
@@ -121,12 +125,3 @@ def test_ctrl_c_while_workers_start(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("[1, 2, 3]\n", "", 0)
-
-
-def alive(number: int) -> bool:
-    """Whether a process still runs; one that ended and that nobody asked about yet does not."""
-    try:
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"

@@ -16,6 +16,7 @@ import pytest
 
 import crr_monitor.sandbox
 from crr_monitor.sandbox import Latency, Sandbox, SandboxError, Settings
+from tests.processes import alive
 from tests.sandbox.making import EAST, HOME, World
 
 pytest.importorskip("ministack")
@@ -36,16 +37,6 @@ def until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-def alive(process: int) -> bool:
-    """Whether the process exists, and is no zombie that only waits to be reaped."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text() if Path("/proc/self/stat").exists() else ") R"
-        os.kill(process, 0)
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def answers(endpoint: str) -> bool:

@@ -14,10 +14,11 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crr_monitor.history.driver import HistoryError
+from crr_monitor.process.interrupts import ctrl_c_not_for_starting
 from crr_monitor.process.reading import GC_THRESHOLD
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def pool(
     executor = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(folder / _WORKERS,))
 
     def submit(tasks: Iterable[Task]) -> Iterator[Done]:
-        with _ctrl_c_later():
+        with ctrl_c_not_for_starting():
             futures = [executor.submit(do, task) for task in tasks]
         return (future.result() for future in as_completed(futures))
 
@@ -94,17 +95,6 @@ def pool(
         yield submit
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Hold Ctrl-C back while processes start, from these as well: before they ignore it they would show a traceback."""
-    resource_tracker.ensure_running()  # when it starts, it lets all signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(lock: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C while something is under way that an exception in its middle would break."""
+"""Ctrl-C while something is being loaded or started that an exception in its middle would break."""
 
 from __future__ import annotations
 
@@ -31,3 +31,20 @@ def ctrl_c_afterwards() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         for each in came[:1]:
             before(*each)
+
+
+@contextmanager
+def ctrl_c_not_for_starting() -> Iterator[None]:
+    """Hold the signal back while processes of :mod:`multiprocessing` are started, from this thread and from them.
+
+    A terminal sends it to the whole group, and one that has only begun, and cannot ignore it yet, would show a
+    traceback. They have it held back until they say otherwise.
+    """
+    from multiprocessing import resource_tracker  # noqa: PLC0415 - few start any, and it takes a while
+
+    resource_tracker.ensure_running()  # when it starts, it lets all signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
